@@ -1,0 +1,66 @@
+"""The `visent` command: finds each command in its package and loads it only when it is called."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from visent import __version__
+from visent.errors import UserError, unknown
+
+# name -> (module, attribute, one line of help); the help stands here so that `visent --help` imports nothing else.
+COMMANDS = {
+    "tokenize": ("pipelines.cli", "tokenize", "Turn images, videos and annotated sets into shards of tokens."),
+    "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
+    "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
+    "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),
+    "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
+    "train": ("trainer.cli", "train", "Train a model on the shards that a lock names."),
+    "generate": ("trainer.cli", "generate", "Generate images that continue a prompt."),
+    "demo": ("visent.demo.cli", "demo", "Run everything on real media, small, and write a report."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            raise click.UsageError(str(unknown("command", cmd_name, COMMANDS)), ctx)
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="visent")
+def visent() -> None:
+    """Turn media into visual sentences, balance their tasks, and train on them.
+
+    \b
+    Example:
+      visent tokenize folder photos/ --out corpus/photos
+      visent manifest init corpus/photos --out manifest.toml
+      visent train tiny --manifest manifest.toml --out run/
+      visent generate run/ --task photos --out pictures/
+    """
+
+
+def main() -> None:
+    """Runs the command line; a `UserError` becomes one line on standard error and exit status 1."""
+    try:
+        visent.main(prog_name="visent", standalone_mode=True)
+    except UserError as error:
+        if os.environ.get("VISENT_TRACEBACK"):
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
