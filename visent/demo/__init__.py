@@ -1,0 +1,1 @@
+"""The whole of visent on real media, small, with a report."""
