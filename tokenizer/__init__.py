@@ -1,0 +1,1 @@
+"""The tokenizer: pixels to codes of a VQGAN and back, and the pictures that feed it."""

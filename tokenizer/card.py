@@ -1,0 +1,105 @@
+"""The tokenizer card: what decides the tokens of an image, and the fingerprint that datasets are compared by."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visent.errors import UserError
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+CARD_FILE = "card.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerCard:
+    """Names one tokenizer so exactly that two equal fingerprints mean the same tokens for the same picture."""
+
+    name: str
+    weights_sha256: str  # of the bytes of config.json followed by those of model.safetensors
+    preset: str  # how a picture becomes a square, see tokenizer.images.PRESETS
+    image_size: int  # pixels on each side
+    grid: int  # codes on each side
+    codebook_size: int
+    dtype: str  # of the network's arithmetic; it changes a few tokens in a hundred
+    about: Mapping[str, str] = field(default_factory=dict)  # trained on, steps, licence; decides no token
+
+    def __post_init__(self) -> None:
+        if self.image_size <= 0 or self.grid <= 0 or self.image_size % self.grid:
+            raise UserError(
+                f"tokenizer card {self.name!r}: image_size {self.image_size} is no multiple of grid {self.grid}"
+            )
+        if not 2 <= self.codebook_size <= 65536:
+            raise UserError(
+                f"tokenizer card {self.name!r}: codebook_size {self.codebook_size} is outside 2..65536 (uint16 codes)"
+            )
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Codes of one image, row by row."""
+        return self.grid * self.grid
+
+    @property
+    def fingerprint(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of the fields that decide tokens."""
+        deciding = {name: value for name, value in self.to_json().items() if name not in ("name", "about")}
+        text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values; `from_json` reads them back."""
+        return {**dataclasses.asdict(self), "about": dict(self.about)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TokenizerCard":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: a field is missing, unknown or of the wrong type.
+        """
+        types: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(cls)}
+        missing = sorted(set(types) - set(values) - {"about"})
+        extra = sorted(set(values) - set(types))
+        if missing or extra:
+            raise UserError(f"tokenizer card: missing fields {missing}, unknown fields {extra}; expected {list(types)}")
+        for name, value in values.items():
+            expected = types[name] if types[name] in (str, int) else Mapping
+            if not isinstance(value, expected) or isinstance(value, bool):
+                raise UserError(f"tokenizer card: {name} is {value!r}, expected {expected.__name__}")
+        return cls(**values)
+
+
+def tokenizer_dir(name_or_path: str | Path) -> Path:
+    """Returns the folder of a tokenizer: `default` (shipped with visent) or a path.
+
+    Raises:
+        UserError: there is no such folder, or it holds no card.
+    """
+    shipped = PRETRAINED / str(name_or_path)
+    folder = shipped if (shipped / CARD_FILE).is_file() else Path(name_or_path)
+    if not (folder / CARD_FILE).is_file():
+        known = sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD_FILE}"))
+        raise UserError(
+            f"no tokenizer at {str(name_or_path)!r}: expected one of {known} or a folder with {CARD_FILE}, "
+            "config.json and model.safetensors, as `visent tokenizer train` writes it"
+        )
+    return folder
+
+
+def load_card(name_or_path: str | Path = "default") -> TokenizerCard:
+    """Reads the card of a tokenizer without loading its weights.
+
+    Raises:
+        UserError: there is no such tokenizer, or its card is not one.
+    """
+    path = tokenizer_dir(name_or_path) / CARD_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the tokenizer card {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}, expected a JSON object: the card of a tokenizer")
+    return TokenizerCard.from_json(values)
