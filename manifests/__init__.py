@@ -1,0 +1,1 @@
+"""The contract on disk: rows, shards, dataset facts, manifests, locks, and the reader that composes sentences."""

@@ -1,0 +1,236 @@
+"""All access to files: local paths through pathlib, URLs such as `gs://bucket/x` through fsspec.
+
+A file that a reader accepts is always whole: it is written under a temporary name (`.tmp-...` in the same folder) and
+renamed when it is complete and on the disk. Object stores show an object only when its upload ended, so there the
+temporary file is local.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from visent.errors import UserError
+
+TEMPORARY = ".tmp-"
+_BLOCK = 1 << 20
+
+
+def is_url(path: str | Path) -> bool:
+    """Tells whether the path needs fsspec (`gs://...`, `s3://...`, `memory://...`)."""
+    return "://" in str(path)
+
+
+def _filesystem(path: str) -> tuple[Any, str]:
+    import fsspec
+
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    return filesystem, inner
+
+
+def join(base: str | Path, *parts: str) -> str:
+    """Joins path parts; an absolute path or URL among `parts` replaces what stands before it."""
+    result = str(base)
+    for part in parts:
+        absolute = is_url(part) or Path(part).is_absolute()
+        result = part if absolute else f"{result.rstrip('/')}/{part}" if is_url(result) else str(Path(result) / part)
+    return result
+
+
+def name(path: str | Path) -> str:
+    """Returns the last part of a path or URL."""
+    return str(path).rstrip("/").rsplit("/", 1)[-1]
+
+
+def parent(path: str | Path) -> str:
+    """Returns the folder of a path or URL."""
+    return str(path).rstrip("/").rsplit("/", 1)[0] if is_url(path) else str(Path(path).parent)
+
+
+def exists(path: str | Path) -> bool:
+    """Tells whether a file or folder is there."""
+    if is_url(path):
+        filesystem, inner = _filesystem(str(path))
+        return bool(filesystem.exists(inner))
+    return Path(path).exists()
+
+
+def list_names(folder: str | Path) -> list[str]:
+    """Returns the sorted names in a folder without temporary files; an absent folder is empty."""
+    if is_url(folder):
+        filesystem, inner = _filesystem(str(folder))
+        names = [name(entry) for entry in filesystem.ls(inner, detail=False)] if filesystem.exists(inner) else []
+    else:
+        names = [entry.name for entry in Path(folder).iterdir()] if Path(folder).is_dir() else []
+    return sorted(entry for entry in names if not entry.startswith(TEMPORARY))
+
+
+def make_folder(folder: str | Path) -> None:
+    """Makes a folder and its parents; object stores have none to make.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    if is_url(folder):
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make folder {folder}: {error.strerror}; choose a folder you may write to") from error
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Returns the content of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if is_url(path):
+        filesystem, inner = _filesystem(str(path))
+        return bytes(filesystem.cat_file(inner))
+    return Path(path).read_bytes()
+
+
+def read_json(path: str | Path) -> Any:
+    """Returns the JSON value in a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file is not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}): it was changed by hand or damaged; remove it and run "
+            "the command that wrote it again"
+        ) from error
+
+
+def stamp(path: str | Path) -> tuple[int, int]:
+    """Returns (bytes, time of last change in ns; 0 for URLs), to notice a changed file without reading it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if is_url(path):
+        filesystem, inner = _filesystem(str(path))
+        return int(filesystem.size(inner)), 0
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def sha256(path: str | Path) -> str:
+    """Returns the hexadecimal sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with local_copy(path) as local, Path(local).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def local_copy(path: str | Path) -> Iterator[str]:
+    """Gives a local file with the content of `path`: the file itself, or a download that is removed afterwards."""
+    if not is_url(path):
+        yield str(path)
+        return
+    filesystem, inner = _filesystem(str(path))
+    with tempfile.TemporaryDirectory(prefix="visent-") as folder:
+        local = str(Path(folder) / name(path))
+        filesystem.get_file(inner, local)
+        yield local
+
+
+def temporary_for(path: str | Path) -> str:
+    """Returns a fresh local name to write `path` under before `publish`."""
+    folder = tempfile.gettempdir() if is_url(path) else parent(path)
+    return str(Path(folder) / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{name(path)}")
+
+
+def publish(temporary: str, path: str | Path) -> None:
+    """Makes a finished temporary file visible as `path`: flushed to the disk, then renamed (or uploaded).
+
+    Raises:
+        OSError: the disk is full or the target cannot be written; `path` is then untouched.
+    """
+    if is_url(path):
+        filesystem, inner = _filesystem(str(path))
+        filesystem.put_file(temporary, inner)
+        Path(temporary).unlink()
+        return
+    _flush(temporary)
+    Path(temporary).replace(path)
+    _flush(parent(path))
+
+
+def _flush(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def discard(temporary: str) -> None:
+    """Removes a temporary file if it is there."""
+    with suppress(OSError):
+        Path(temporary).unlink()
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a whole file atomically: readers see the old content or the new, never a part.
+
+    Raises:
+        UserError: the target cannot be written (full disk, no permission).
+    """
+    temporary = temporary_for(path)
+    try:
+        Path(temporary).write_bytes(data)
+        publish(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        discard(temporary)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes a JSON file atomically, indented, keys in the order given."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def cannot_write(path: str | Path, error: OSError) -> UserError:
+    """Describes a failed write with its reason and the fix."""
+    reason = error.strerror or str(error)
+    return UserError(
+        f"cannot write {path}: {reason}; nothing half-written was left: make room or choose another "
+        "target, then run the same command again"
+    )
+
+
+def remove_temporaries(folder: str | Path) -> int:
+    """Removes what killed processes left in a local folder; returns how many files.
+
+    Call it before work starts, never while another process writes to the folder.
+    """
+    if is_url(folder) or not Path(folder).is_dir():
+        return 0
+    left = list(Path(folder).glob(f"{TEMPORARY}*"))
+    for file in left:
+        discard(str(file))
+    return len(left)
+
+
+def canonical_json(value: Any) -> str:
+    """Returns the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_json(value: Any) -> str:
+    """Returns the hexadecimal sha256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
