@@ -1,0 +1,1 @@
+"""Media to shards of tokens: sources, annotators, augmentation and the Beam job."""

@@ -1,0 +1,1 @@
+"""Pictures computed from pictures: one module per annotation."""

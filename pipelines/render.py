@@ -1,0 +1,82 @@
+"""Annotations that are numbers, drawn as pictures: depth as grey, class ids as colours."""
+
+import io
+import zipfile
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8
+
+from tokenizer.images import MAX_PIXELS, ImageError, decode_labels
+
+DepthIs = Literal["disparity", "distance"]
+OUTLIERS = 1.0  # percent of the depth values at each end that are drawn as the end
+
+
+def decode_depth(data: bytes) -> Float32[np.ndarray, "h w"]:
+    """Reads a depth map: a 16-bit or 8-bit grey PNG, or one array (or the one called "depth") of a .npy or .npz file.
+
+    Values are in the file's own unit. The format is found by content.
+
+    Raises:
+        ImageError: the file is none of these.
+    """
+    if data[:6] == b"\x93NUMPY" or data[:4] == b"PK\x03\x04":
+        return _array(data)
+    return decode_labels(data).astype(np.float32)
+
+
+def _array(data: bytes) -> Float32[np.ndarray, "h w"]:
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            names = loaded.files
+            name = "depth" if "depth" in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise ImageError("not-depth", f"the .npz holds {names}, expected one array or one called 'depth'")
+            loaded = loaded[name]
+    except (ValueError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError("truncated", str(error)) from error
+    values = np.squeeze(loaded)
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
+        raise ImageError("not-depth", f"array {loaded.dtype}{loaded.shape}, expected numbers of shape (height, width)")
+    if values.size > MAX_PIXELS:
+        raise ImageError("too-large", f"{values.size} values, more than {MAX_PIXELS}")
+    return values.astype(np.float32)
+
+
+def depth_to_rgb(depth: Float32[np.ndarray, "h w"], depth_is: DepthIs) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws relative depth as grey: near is bright, far is dark, unknown (zero or not finite) is black.
+
+    Distances are inverted first, so that both kinds look as disparity does. The range is stretched from the 1st to the
+    99th percentile of the known values, to 1..255.
+
+    Raises:
+        ImageError: no value is known.
+    """
+    known = np.isfinite(depth) & (depth > 0)
+    if not known.any():
+        raise ImageError("no-depth", "no positive finite value in the depth map")
+    near = depth[known] if depth_is == "disparity" else 1.0 / depth[known]
+    low, high = np.percentile(near, [OUTLIERS, 100 - OUTLIERS])
+    scaled = (near - low) / (high - low) if high > low else np.full_like(near, 0.5)
+    grey = np.zeros(depth.shape, np.uint8)
+    grey[known] = np.rint(1 + 254 * np.clip(scaled, 0, 1)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def labels_to_rgb(labels: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Paints class ids with the palette of Pascal VOC: the bits of the id, dealt to red, green and blue from the top.
+
+    Ids above 255 repeat the palette. 0 is black and 255, VOC's border, is (224, 224, 192).
+    """
+    return _voc_palette()[labels & 255]
+
+
+def _voc_palette() -> UInt8[np.ndarray, "256 3"]:
+    """Builds the palette of the VOC development kit (VOClabelcolormap)."""
+    ids = np.arange(256)
+    channels = [sum(((ids >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
+    return np.stack(channels, axis=1).astype(np.uint8)

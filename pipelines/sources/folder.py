@@ -1,0 +1,92 @@
+"""A folder of pictures, at any depth; videos in it can give stills too."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+from pipelines.sources import videos
+from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
+from pipelines.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS, checked_root, keys_of, listed, readable
+from pipelines.sources.reading import read_file
+from visent.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSource:
+    """Every picture below the folders in `paths` is one example of role `image`.
+
+    With `video_stills` (frames per second of video) every video there gives that many examples more. With several
+    folders, keys and sources begin with the folder's name.
+    """
+
+    paths: tuple[str, ...]
+    items_per_unit: int
+    video_stills: float | None = None
+    name: str = "folder"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", tuple(checked_root(path) for path in self.paths))
+        videos.check_rate(self.video_stills, "--video-stills")
+        if len(self.roots) < len(self.paths):
+            raise UserError(f"two folders have the same name, so their keys would mix: {', '.join(self.paths)}")
+
+    @property
+    def roots(self) -> Mapping[str, str]:
+        """Where the files lie: each folder by the name that its keys begin with."""
+        return {PurePath(path).name if len(self.paths) > 1 else "": path for path in self.paths}
+
+    @property
+    def roles(self) -> Mapping[str, Literal["still", "clip"]]:
+        """One still picture."""
+        return {"image": "still"}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What decides the rows besides the files."""
+        return {"video_stills": self.video_stills}
+
+    def listing(self) -> tuple[list[Item], str]:
+        """Lists pictures (and videos) sorted by key, with a note on the files left out."""
+        endings, what = IMAGE_ENDINGS, "pictures"
+        if self.video_stills is not None:
+            endings, what = IMAGE_ENDINGS | VIDEO_ENDINGS, "pictures or videos"
+        found, notes = [], []
+        for name, root in self.roots.items():
+            paths, note = listed(root, endings, what)
+            found += [os.path.join(name, path) for path in paths]  # noqa: PTH118
+            notes += [note] if note else []
+        return [Item(key=key, files={_kind(path): path}) for key, path in keys_of(found).items()], "; ".join(notes)
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Gives each picture as bytes, and each video's stills as pixels."""
+        for item in unit.items:
+            if "video" in item.files:
+                yield from videos.stills(item, self._full(item.files["video"]), self.video_stills or 1.0)
+            else:
+                yield picture(item, self._full(item.files["image"]))
+
+    def estimate(self, items: Sequence[Item]) -> int | None:
+        """Counts one for a picture, and the length times the rate for a video."""
+        lengths = [videos.seconds(self._full(item.files["video"])) for item in items if "video" in item.files]
+        return len(items) - len(lengths) + round(sum(lengths) * (self.video_stills or 0))
+
+    def _full(self, path: str) -> str:
+        if len(self.paths) == 1:
+            return os.path.join(self.paths[0], path)  # noqa: PTH118 - keeps names that are not UTF-8 as they are
+        name, _, rest = path.partition(os.sep)
+        return os.path.join(self.roots[name], rest)  # noqa: PTH118
+
+
+def _kind(path: str) -> str:
+    return "video" if any(path.lower().endswith(ending) for ending in VIDEO_ENDINGS) else "image"
+
+
+def picture(item: Item, path: str) -> Example | Reject:
+    """Reads one picture file, still encoded."""
+    source = readable(item.files["image"])
+    data = read_file(item.key, source, path)
+    if isinstance(data, Reject):
+        return data
+    return Example(key=item.key, source=source, media={"image": Encoded(data=data)})

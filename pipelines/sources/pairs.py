@@ -1,0 +1,142 @@
+"""Paired folders: a picture and its annotations under the same name in one folder for each role."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipelines.sources.base import Encoded, Example, Item, MediaKind, Reject, Unit
+from pipelines.sources.files import ARRAY_ENDINGS, IMAGE_ENDINGS, checked_root, keys_of, listed, readable
+from pipelines.sources.reading import read_file
+from visent.errors import UserError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsSource:
+    """One example for each name that occurs in the folders of `paths`, a mapping from role to a folder or a pattern.
+
+    A pattern is a folder and a file name with one `*` (`scene/rgb_*.jpg`); what the `*` stands for is the name that
+    pairs. `depth` and `labels` name the roles that hold depth maps (16-bit PNG, .npy, .npz) and maps of class ids;
+    `depth_is` says whether larger depth values are nearer ("disparity") or farther ("distance").
+    """
+
+    paths: Mapping[str, str]
+    items_per_unit: int
+    depth: tuple[str, ...] = ("depth",)
+    labels: tuple[str, ...] = ()
+    depth_is: Literal["disparity", "distance"] = "disparity"
+    name: str = "pairs"
+
+    def __post_init__(self) -> None:
+        if len(self.paths) < 2:
+            raise UserError(f"pairs need two roles or more, got {list(self.paths)}; give image=FOLDER edge=FOLDER")
+        if self.depth_is not in ("disparity", "distance"):
+            raise unknown("meaning of depth", self.depth_is, ("disparity", "distance"))
+        for role in (*(r for r in self.depth if r != "depth"), *self.labels):
+            if role not in self.paths:
+                raise unknown("role", role, self.paths)
+        absolute = {}
+        for role, path in self.paths.items():
+            folder, pattern = _split(path)
+            root = checked_root(folder, f"folder of role {role!r}")
+            absolute[role] = os.path.join(root, pattern) if pattern else root  # noqa: PTH118
+        object.__setattr__(self, "paths", absolute)
+
+    @property
+    def roots(self) -> Mapping[str, str]:
+        """Folder or pattern of each role."""
+        return self.paths
+
+    @property
+    def roles(self) -> Mapping[str, Literal["still", "clip"]]:
+        """One still picture for each role."""
+        return dict.fromkeys(self.paths, "still")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What decides the rows besides the files."""
+        return {
+            "patterns": {role: _split(path)[1] for role, path in self.paths.items()},
+            "depth": list(self.depth),
+            "labels": list(self.labels),
+            "depth_is": self.depth_is,
+        }
+
+    def listing(self) -> tuple[list[Item], str]:
+        """Lists every name of any role, sorted; a role where the name is absent is missing from the item."""
+        found: dict[str, dict[str, str]] = {}
+        notes = []
+        for role, path in self.paths.items():
+            folder, pattern = _split(path)
+            endings = IMAGE_ENDINGS | ARRAY_ENDINGS
+            files, note = listed(folder, endings, f"files of role {role!r}")
+            notes += [note] if note else []
+            for key, file in _names(files, pattern, role).items():
+                found.setdefault(key, {})[role] = file
+        return [Item(key=key, files=files) for key, files in sorted(found.items())], "; ".join(notes)
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Gives complete pairs as bytes; a missing half is a reject of stage "list"."""
+        for item in unit.items:
+            yield self._pair(item)
+
+    def _pair(self, item: Item) -> Example | Reject:
+        source = readable(next(iter(item.files.values())))
+        missing = [role for role in self.paths if role not in item.files]
+        if missing:
+            return Reject(key=item.key, source=source, stage="list", reason=f"missing-{missing[0]}")
+        media = {}
+        for role, path in self.paths.items():
+            full = os.path.join(_split(path)[0], item.files[role])  # noqa: PTH118 - keeps names that are not UTF-8
+            data = read_file(item.key, readable(item.files[role]), full)
+            if isinstance(data, Reject):
+                return data
+            media[role] = Encoded(data=data, kind=self._kind(role))
+        return Example(key=item.key, source=source, media=media)
+
+    def _kind(self, role: str) -> MediaKind:
+        if role in self.depth:
+            return "depth"
+        return "labels" if role in self.labels else "image"
+
+    def estimate(self, items: Sequence[Item]) -> int | None:
+        """Counts the pairs."""
+        return len(items)
+
+
+def roles_below(root: str) -> dict[str, str]:
+    """Reads the roles off a folder: one for each folder in it, `image` first.
+
+    Raises: `UserError` when it does not exist or holds fewer than two folders.
+    """
+    top = checked_root(root)
+    names = sorted(entry.name for entry in os.scandir(top) if entry.is_dir() and not entry.name.startswith("."))
+    if len(names) < 2:
+        raise UserError(f"{readable(top)} holds {len(names)} folders; pairs need one for each role: image/ depth/")
+    return {name: os.path.join(top, name) for name in sorted(names, key=lambda name: (name != "image", name))}  # noqa: PTH118
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Splits a pattern into its folder and the file name with `*`; a plain folder has an empty file name."""
+    folder, name = os.path.split(path)
+    if "*" not in path:
+        return path, ""
+    if "*" in folder or name.count("*") != 1:
+        raise UserError(f"pattern {readable(path)!r}: the file name needs exactly one * and the folder none")
+    return folder or ".", name
+
+
+def _names(files: list[str], pattern: str, role: str) -> dict[str, str]:
+    """Maps the name that pairs to the file, for the files that fit the pattern."""
+    if not pattern:
+        return keys_of(files)
+    before, after = pattern.split("*")
+    names = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after):
+            middle = name[len(before) : len(name) - len(after)]
+            names[readable(os.path.join(folder, middle))] = file  # noqa: PTH118
+    if not names:
+        raise UserError(f"no file of role {role!r} fits {readable(pattern)!r}; the folder holds {readable(files[0])!r}")
+    return names

@@ -1,0 +1,141 @@
+"""Tars of samples, as img2dataset writes them for DataComp and LAION: `key.jpg`, `key.txt`, `key.json` side by side."""
+
+import gzip
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
+from pipelines.sources.files import IMAGE_ENDINGS, checked_root, keys_of, listed, readable
+
+TAR_ENDINGS = (".tar", ".tgz", ".tar.gz")
+BLOCK = tarfile.BLOCKSIZE
+_CUT = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, OSError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebdatasetSource:
+    """Every tar below `root` is one unit; every sample in it with a picture is one example of role `image`.
+
+    The row's key is the tar's name and the sample's key, or the `uid` of its json, as DataComp has it. Rows stand in
+    the tar's order. Members of one sample must be neighbours, as webdataset requires.
+    """
+
+    root: str
+    name: str = "webdataset"
+    items_per_unit: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", checked_root(self.root))
+
+    @property
+    def roots(self) -> Mapping[str, str]:
+        """Where the tars lie."""
+        return {"tar": self.root}
+
+    @property
+    def roles(self) -> Mapping[str, Literal["still", "clip"]]:
+        """One still picture."""
+        return {"image": "still"}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What decides the rows besides the files."""
+        return {}
+
+    def listing(self) -> tuple[list[Item], str]:
+        """Lists the tars sorted by key; their sizes count as listed, so that a tar fetched again is noticed."""
+        paths, _ = listed(self.root, TAR_ENDINGS, "tars")  # the parquet and stats files beside them are expected
+        items = []
+        for key, path in keys_of(paths).items():
+            items.append(Item(key=key, files={"tar": path}, size=self._path(path).stat().st_size))
+        return items, ""
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Gives each sample's picture as bytes; where a tar is cut, everything before the cut and one reject."""
+        for item in unit.items:
+            yield from samples(item, self._path(item.files["tar"]))
+
+    def estimate(self, items: Sequence[Item]) -> int | None:
+        """Counts the members of the first tar and scales by size."""
+        try:
+            with tarfile.open(self._path(items[0].files["tar"])) as tar:
+                names = [member.name for member in tar if _ending(member.name) in IMAGE_ENDINGS]
+        except _CUT:
+            return None
+        return round(len(names) * sum(item.size for item in items) / max(items[0].size, 1))
+
+    def _path(self, path: str) -> Path:
+        return Path(os.path.join(self.root, path))  # noqa: PTH118 - keeps names that are not UTF-8 as they are
+
+
+def samples(item: Item, path: Path) -> Iterator[Example | Reject]:
+    """Reads one tar from front to back and gives an example or a reject for each sample."""
+    source = readable(item.files["tar"])
+    cut: list[str] = []
+    for key, members in groupby(_members(path, cut), key=lambda member: _key(member[0])):
+        yield _sample(item, source, key, dict(members))
+    if cut:
+        yield Reject(key=item.key, source=source, stage="read", reason="tar-cut", detail=cut[0])
+
+
+def _members(path: Path, cut: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Yields (name, content) of the files in a tar; puts the reason into `cut` when it does not end as a tar must.
+
+    `tarfile` takes a file that ends inside a header, or without the closing block of zeros, for a complete one; so the
+    block where it stopped is looked at here.
+    """
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile():
+                    content = tar.extractfile(member)
+                    assert content is not None  # isfile() says so
+                    yield member.name, content.read()
+                tar.members.clear()  # tarfile remembers every member otherwise
+            assert tar.fileobj is not None
+            tar.fileobj.seek(tar.offset)
+            block = tar.fileobj.read(BLOCK)
+            if len(block) < BLOCK or any(block):
+                cut.append(f"no end of archive at byte {tar.offset}: the file was cut or damaged there")
+    except _CUT as error:
+        cut.append(str(error))
+
+
+def _key(name: str) -> str:
+    """Everything before the first dot of the file name, folders included (webdataset's rule)."""
+    folder, base = os.path.split(name)
+    return os.path.join(folder, base.split(".")[0])  # noqa: PTH118
+
+
+def _ending(name: str) -> str:
+    return "." + os.path.basename(name).partition(".")[2].lower()  # noqa: PTH119
+
+
+def _sample(item: Item, source: str, key: str, members: Mapping[str, bytes]) -> Example | Reject:
+    pictures = [name for name in members if _ending(name) in IMAGE_ENDINGS]
+    row_key = f"{item.key}/{readable(key)}"
+    if not pictures:
+        held = " ".join(readable(_ending(name)) for name in members)
+        return Reject(key=row_key, source=source, stage="read", reason="no-image", detail=f"the sample holds {held}")
+    notes = next((_object(content) for name, content in members.items() if _ending(name) == ".json"), {})
+    uid = notes.get("uid")
+    meta: dict[str, Any] = {"member": readable(pictures[0])}
+    if isinstance(uid, str) and uid:
+        row_key = readable(uid)
+    return Example(key=row_key, source=source, media={"image": Encoded(data=members[pictures[0]])}, meta=meta)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """Reads a JSON object; a damaged one only loses the uid, and the row then has the sample's own key."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
