@@ -31,7 +31,7 @@ class ShardInfo:
     rows_per_view: tuple[int, ...]
     bytes: int
     sha256: str
-    keys_sha256: str  # of the keys of one view, in order
+    keys_sha256: str  # of the keys (and clip lengths) of one view, in order
     frames: Mapping[int, int] = field(default_factory=dict)  # clip length -> rows of one view
     rejects: Mapping[str, int] = field(default_factory=dict)  # reason -> examples
     config_digest: str = ""
@@ -184,8 +184,8 @@ class ShardWriter:
         self._view = row.view
         at = row.view - self._views[0]
         self._rows[at] += 1
-        self._keys[at].update(row.key.encode() + b"\0")
         length = frames_of(row, self._schema)
+        self._keys[at].update(f"{row.key}\0{length}\0".encode())
         if at == 0 and length is not None:
             self._frames[length] += 1
 
@@ -202,7 +202,9 @@ class ShardWriter:
         keys = {digest.hexdigest() for digest in self._keys}
         if len(keys) > 1:
             self.abort()
-            raise ValueError(f"{self.path}: views {self._views} do not hold the same keys in the same order")
+            raise ValueError(
+                f"{self.path}: views {self._views} do not hold the same keys (and clip lengths) in the same order"
+            )
         try:
             self._sink = None
             sink.close()

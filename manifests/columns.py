@@ -1,0 +1,99 @@
+"""Role columns as memory-mapped files: a shard is checked and decoded once, then read at the speed of memory."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt16
+
+from manifests import files, shards
+from manifests.schema import Schema
+from manifests.shards import ShardInfo
+from visent.errors import UserError
+
+
+def default_cache() -> Path:
+    """Returns the folder from VISENT_CACHE, else `~/.cache/visent`."""
+    return Path(os.environ.get("VISENT_CACHE") or Path.home() / ".cache" / "visent").expanduser()
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One role of one shard: all its images, and where each row's begin (row i: `offsets[i]` to `offsets[i + 1]`)."""
+
+    images: UInt16[np.ndarray, "m t"]
+    offsets: Int64[np.ndarray, "n_plus_1"] | None  # None for a still role: row i is image i
+
+
+class ColumnCache:
+    """Opens columns of shards, from files `<sha256>.<role>.npy` that are made when first asked for."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = Path(folder) if folder is not None else default_cache()
+        self._checked: set[tuple[str, str]] = set()
+
+    def column(self, path: str, info: ShardInfo, schema: Schema, role: str) -> Column:
+        """Returns a role of a shard.
+
+        Raises:
+            UserError: the shard is missing, has another sha256 than the lock, or does not fit the schema; or the
+                cache folder cannot be written.
+        """
+        self.check(path, info)
+        images, offsets = self._file(info, role, "images"), self._file(info, role, "offsets")
+        clip = schema.roles[role] == "clip"
+        if not images.exists() or (clip and not offsets.exists()):
+            codes, starts = shards.read_codes(path, schema, role)
+            if len(starts) != info.rows + 1:
+                raise UserError(f"{path} holds {len(starts) - 1} rows, its facts say {info.rows}: tokenize it again")
+            if clip:
+                self._write(offsets, starts)
+            self._write(images, codes)
+        mapped = np.load(images, mmap_mode="r") if info.rows else np.empty((0, schema.tokens_per_image), np.uint16)
+        return Column(mapped, np.load(offsets) if clip else None)
+
+    def check(self, path: str, info: ShardInfo) -> None:
+        """Compares a shard with its sha256: once for each size and time of change, remembered in the cache.
+
+        Raises:
+            UserError: the shard is missing or has another content.
+        """
+        if (path, info.sha256) in self._checked:
+            return
+        try:
+            stamp = [path, *files.stamp(path)]
+        except FileNotFoundError as error:
+            raise UserError(
+                f"shard {path} is missing: run the same `visent tokenize` again, then lock again"
+            ) from error
+        mark = self.folder / f"{info.sha256}.checked.json"
+        if not (mark.exists() and json.loads(mark.read_bytes()) == stamp):
+            found = files.sha256(path)
+            if found != info.sha256:
+                raise UserError(
+                    f"shard {path} changed after it was locked: sha256 {found[:16]}, expected {info.sha256[:16]}; "
+                    "restore it, or run `visent tokenize` and `visent manifest lock` again"
+                )
+            files.make_folder(self.folder)
+            files.write_bytes(mark, json.dumps(stamp).encode())
+        self._checked.add((path, info.sha256))
+
+    def _file(self, info: ShardInfo, role: str, part: str) -> Path:
+        return self.folder / f"{info.sha256}.{role}.{part}.npy"
+
+    def _write(self, path: Path, array: np.ndarray[Any, Any]) -> None:
+        temporary = files.temporary_for(path)
+        try:
+            with Path(temporary).open("wb") as file:
+                np.save(file, array)
+            files.publish(temporary, path)
+        except OSError as error:
+            raise UserError(
+                f"cannot write the token cache {path}: {error.strerror}; make room, or name another folder in "
+                "VISENT_CACHE"
+            ) from error
+        finally:
+            files.discard(temporary)
