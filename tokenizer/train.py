@@ -1,0 +1,215 @@
+"""Training of a small tokenizer: reconstruction, a codebook that follows its codes, and a checkpoint to go on from.
+
+The codebook is learned as in VQ-VAE-2 (Razavi et al. 2019, arXiv:1906.00446, appendix A.1): each entry is the running
+mean of the features that chose it. Entries that nothing chooses are moved onto features of the current batch.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int, UInt8
+
+from tokenizer.photos import Photos
+from tokenizer.vqgan import SMALL, VQGAN, VQGANConfig
+from visent.errors import UserError
+
+PIXEL_VARIANCE = 0.06  # of photos in [0, 1]; puts the error of pixels on the scale of the features' error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the weights, besides the pictures."""
+
+    network: VQGANConfig = SMALL
+    preset: str = "crop"
+    steps: int = 9000
+    batch_size: int = 16  # crops per step
+    crop: int = 128  # pixels
+    full_every: int = 4  # each such step takes whole images instead, as many as have the pixels of the crops
+    free_steps: int = 200  # at the start, without quantization
+    warmup_steps: int = 200
+    decay_fraction: float = 0.4  # of all steps, at the end, in which the learning rate falls to zero
+    learning_rate: float = 1e-3
+    clip_norm: float = 1.0
+    l1_weight: float = 0.1
+    commitment: float = 0.25
+    codebook_decay: float = 0.99
+    revive_below: float = 0.1  # of the mean number of choices
+    seed: int = 0
+    holdout: int = 40
+    max_pictures: int = 8000
+
+    def __post_init__(self) -> None:
+        if self.crop % self.network.downsampling:
+            raise UserError(f"crop {self.crop} is no multiple of {self.network.downsampling}, the pixels of one code")
+        if self.steps <= self.free_steps:
+            raise UserError(f"steps {self.steps}: expected more than the {self.free_steps} steps without quantization")
+
+    @property
+    def full_batch_size(self) -> int:
+        """Whole images in a step that takes them."""
+        return max(1, self.batch_size * self.crop**2 // self.network.image_size**2)
+
+    @property
+    def fall_begins(self) -> int:
+        """The step from which the learning rate falls."""
+        return max(self.warmup_steps, self.steps - int(self.steps * self.decay_fraction))
+
+
+def default_recipe(**changes: Any) -> TrainConfig:
+    """Returns the recipe of the tokenizer that ships with visent."""
+    return dataclasses.replace(TrainConfig(), **changes)
+
+
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclass(frozen=True)
+class TrainState:
+    """All that a checkpoint holds."""
+
+    params: Any  # of the network, the codebook among them
+    optimizer: Any
+    counts: Float[Array, "k"]  # running mean of the choices per step of each code
+    sums: Float[Array, "k d"]  # running mean of the sum of the features that chose it
+    step: Int[Array, ""]
+
+
+def learning_rate(config: TrainConfig) -> optax.Schedule:
+    """Returns warmup, a constant, then a linear fall: until the fall begins, a run may be made longer or shorter."""
+    peak, fall = config.learning_rate, config.fall_begins
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, peak, config.warmup_steps),
+            optax.constant_schedule(peak),
+            optax.linear_schedule(peak, 0.0, max(1, config.steps - fall)),
+        ],
+        [config.warmup_steps, fall],
+    )
+
+
+class Trainer:
+    """One training run in memory; `state` is replaced by every step."""
+
+    def __init__(self, config: TrainConfig, photos: Photos) -> None:
+        self.config, self.photos = config, photos
+        self.graph, params = nnx.split(VQGAN(config.network, nnx.Rngs(config.seed)), nnx.Param)
+        self.optimizer = optax.chain(
+            optax.clip_by_global_norm(config.clip_norm), optax.adam(learning_rate(config), b1=0.9, b2=0.99)
+        )
+        size = (config.network.codebook_size, config.network.codebook_dim)
+        self.state = TrainState(
+            params, self.optimizer.init(params), jnp.ones(size[:1]), jnp.zeros(size), jnp.zeros((), jnp.int32)
+        )
+        self._update = jax.jit(self._make_update(), static_argnames="quantized", donate_argnums=0)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.state.step)
+
+    def model(self) -> VQGAN:
+        """Returns the network as trained so far."""
+        model = nnx.merge(self.graph, jax.tree.map(jnp.array, self.state.params))
+        assert isinstance(model, VQGAN)
+        return model
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Runs to the last step and yields the figures of each; the next batch is cut meanwhile."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._batch, self.step)
+            for step in range(self.step, self.config.steps):
+                images = coming.result()
+                coming = pool.submit(self._batch, step + 1)
+                if step == self.config.free_steps:
+                    self._place_codebook()
+                quantized = step >= self.config.free_steps
+                self.state, figures = self._update(self.state, images, quantized=quantized)
+                yield {name: float(value) for name, value in figures.items()}
+
+    def _batch(self, step: int) -> UInt8[np.ndarray, "n s s 3"]:
+        config = self.config
+        if step % config.full_every == config.full_every - 1:
+            return self.photos.crops((config.seed, step), config.full_batch_size, config.network.image_size)
+        return self.photos.crops((config.seed, step), config.batch_size, config.crop)
+
+    def _place_codebook(self) -> None:
+        """Puts the codebook onto features of random crops, so that the first quantized step finds all codes in use."""
+        config, model = self.config, self.model()
+        per_image = (config.crop // config.network.downsampling) ** 2
+        crops = self.photos.crops(
+            (config.seed, 1 << 31), -(-4 * config.network.codebook_size // per_image), config.crop
+        )
+        features = jnp.reshape(model.latents(_scale(crops)), (-1, config.network.codebook_dim))
+        chosen = jax.random.permutation(jax.random.key(config.seed), features)[: config.network.codebook_size]
+        params = _with_codebook(self.state.params, chosen)
+        self.state = dataclasses.replace(self.state, params=params, counts=jnp.ones(len(chosen)), sums=jnp.copy(chosen))
+
+    def _make_update(self) -> Any:
+        config, graph = self.config, self.graph
+
+        def losses(params: Any, images: Any, quantized: bool) -> tuple[Any, Any]:
+            model = nnx.merge(graph, params)
+            latents = model.latents(images)
+            codes = model.quantize(jax.lax.stop_gradient(latents))
+            chosen = model.codebook[...][codes] if quantized else latents
+            through = latents + jax.lax.stop_gradient(chosen - latents)
+            error = model.reconstruct(through) - images
+            pixels = (jnp.mean(error**2) + config.l1_weight * jnp.mean(jnp.abs(error))) / PIXEL_VARIANCE
+            commitment = jnp.mean((latents - jax.lax.stop_gradient(chosen)) ** 2)
+            figures = {"psnr": -10 * jnp.log10(jnp.mean(error**2)), "commitment": commitment}
+            return pixels + config.commitment * commitment, (figures, latents, codes)
+
+        def update(state: TrainState, images: Any, quantized: bool) -> tuple[TrainState, Any]:
+            grads, (figures, latents, codes) = jax.grad(losses, has_aux=True)(state.params, _scale(images), quantized)
+            updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+            counts, sums = state.counts, state.sums
+            if quantized:
+                key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+                flat = latents.reshape(-1, latents.shape[-1])
+                counts, sums, revived = follow(counts, sums, flat, codes.reshape(-1), key, config)
+                params = _with_codebook(params, sums / counts[:, None])
+                figures["revived"] = revived
+                figures["usage"] = jnp.mean(counts > config.revive_below * codes.size / len(counts))
+            return TrainState(params, optimizer, counts, sums, state.step + 1), figures
+
+        return update
+
+
+def follow(
+    counts: Float[Array, "k"],
+    sums: Float[Array, "k d"],
+    features: Float[Array, "n d"],
+    codes: Int[Array, "n"],
+    key: Array,
+    config: TrainConfig,
+) -> tuple[Float[Array, "k"], Float[Array, "k d"], Int[Array, ""]]:
+    """Moves the running means of the codebook towards the features that chose each code, and revives dead codes.
+
+    Returns the new counts and sums, whose quotient is the codebook, and how many codes were moved.
+    """
+    decay, size = config.codebook_decay, len(counts)
+    counts = decay * counts + (1 - decay) * jnp.zeros(size).at[codes].add(1.0)
+    sums = decay * sums + (1 - decay) * jnp.zeros_like(sums).at[codes].add(features)
+    mean = len(codes) / size
+    dead = counts < config.revive_below * mean
+    fresh = features[jax.random.randint(key, (size,), 0, len(features))]
+    counts = jnp.where(dead, mean, counts)
+    return counts, jnp.where(dead[:, None], fresh * mean, sums), jnp.sum(dead)
+
+
+def _scale(images: Any) -> Float[Array, "n s s 3"]:
+    return jnp.asarray(images, jnp.float32) / 255
+
+
+def _with_codebook(params: Any, codebook: Float[Array, "k d"]) -> Any:
+    flat = [(p, v.replace(codebook) if p == ("codebook",) else v) for p, v in nnx.to_flat_state(params)]
+    return nnx.from_flat_state(flat)
