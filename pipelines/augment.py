@@ -76,7 +76,7 @@ def cut(
 def scaled_whole(
     image: UInt8[np.ndarray, "h w 3"], shown: Geometry
 ) -> UInt8[np.ndarray, "{shown.height} {shown.width} 3"]:
-    """Scales the whole picture to the view's resolution: annotators draw on this, so their lines stay one pixel wide."""
+    """Scales the whole picture to the view's resolution; annotators draw on this, so lines stay one pixel wide."""
     size = (shown.width, shown.height)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 

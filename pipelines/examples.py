@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from pipelines.annotate.annotators import ANNOTATORS
 from pipelines.augment import LARGEST_ASPECT, Geometry, cut, cut_scaled, geometry, scaled_whole
-from pipelines.render import DepthIs, decode_depth, depth_to_rgb, labels_to_rgb
+from pipelines.render import decode_depth, depth_to_rgb, labels_to_rgb
 from pipelines.sources.base import Encoded, Example, Reject
 from tokenizer.images import ImageError, decode_image, decode_labels
 
+Image.init()  # registers all of Pillow's formats once, before threads open pictures
 ASPECT_TOLERANCE = 0.02  # a depth map of half the size rounds its sides
 
 
@@ -25,7 +27,6 @@ class Look:
     annotate: tuple[str, ...]
     preset: str
     size: int
-    depth_is: DepthIs = "disparity"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def squares(example: Example, look: Look, view: int) -> Squares | Reject:
     """Makes the squares of one view; whatever is wrong with the media comes as a reject."""
     stage: Literal["decode", "align"] = "decode"
     try:
-        media = {role: _decoded(example.media[role], look) for role in look.roles}
+        media = {role: _decoded(example.media[role]) for role in look.roles}
         stage = "align"
         height, width = _common_shape(media)
         shown = geometry(look.dataset, example.key, view, (height, width), look.preset, look.size)
@@ -60,16 +61,16 @@ def squares(example: Example, look: Look, view: int) -> Squares | Reject:
     return Squares(key=example.key, pictures=pictures, meta=meta)
 
 
-def _decoded(media: Any, look: Look) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
+def _decoded(media: Any) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
     """Returns the frames of a role, one for a still."""
     if isinstance(media, Encoded):
-        return [_picture(media, look.depth_is)]
+        return [_picture(media)]
     return [media] if isinstance(media, np.ndarray) else media
 
 
-def _picture(media: Encoded, depth_is: DepthIs) -> UInt8[np.ndarray, "h w 3"]:
+def _picture(media: Encoded) -> UInt8[np.ndarray, "h w 3"]:
     if media.kind == "depth":
-        return depth_to_rgb(decode_depth(media.data), depth_is)
+        return depth_to_rgb(decode_depth(media.data), media.depth_is)
     return labels_to_rgb(decode_labels(media.data)) if media.kind == "labels" else decode_image(media.data)
 
 

@@ -44,7 +44,8 @@ def _array(data: bytes) -> Float32[np.ndarray, "h w"]:
         raise ImageError("not-depth", f"array {loaded.dtype}{loaded.shape}, expected numbers of shape (height, width)")
     if values.size > MAX_PIXELS:
         raise ImageError("too-large", f"{values.size} values, more than {MAX_PIXELS}")
-    return values.astype(np.float32)
+    result: np.ndarray = values.astype(np.float32)
+    return result
 
 
 def depth_to_rgb(depth: Float32[np.ndarray, "h w"], depth_is: DepthIs) -> UInt8[np.ndarray, "h w 3"]:
@@ -72,7 +73,8 @@ def labels_to_rgb(labels: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 
 
     Ids above 255 repeat the palette. 0 is black and 255, VOC's border, is (224, 224, 192).
     """
-    return _voc_palette()[labels & 255]
+    painted: np.ndarray = _voc_palette()[labels & 255]
+    return painted
 
 
 def _voc_palette() -> UInt8[np.ndarray, "256 3"]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -49,10 +49,14 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A picture that is still bytes; `kind` says how to read it: a photo, a depth map or a map of class ids."""
+    """A picture that is still bytes; `kind` says how to read it: a photo, a depth map or a map of class ids.
+
+    `depth_is` says whether larger values of a depth map are nearer ("disparity") or farther ("distance").
+    """
 
     data: bytes
     kind: MediaKind = "image"
+    depth_is: Literal["disparity", "distance"] = "disparity"
 
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -86,16 +90,29 @@ class Reject:
         return asdict(self)
 
 
+@runtime_checkable
 class Source(Protocol):
-    """A layout on disk. A source is small and picklable: it travels to the workers, the pixels do not.
+    """A layout on disk. A source is small and picklable: it travels to the workers, the pixels do not."""
 
-    `roles` are in the order of the row; `options` are what a later run needs to build the same source again.
-    """
+    @property
+    def name(self) -> str:
+        """The source's name, as in `visent tokenize NAME`."""
+        ...
 
-    name: str
-    roots: Mapping[str, str]
-    roles: Mapping[str, Literal["still", "clip"]]
-    items_per_unit: int
+    @property
+    def items_per_unit(self) -> int:
+        """Items in one unit, so in one shard."""
+        ...
+
+    @property
+    def roots(self) -> Mapping[str, str]:
+        """Absolute folders that the items' files lie in."""
+        ...
+
+    @property
+    def roles(self) -> Mapping[str, Literal["still", "clip"]]:
+        """The columns of a row, the input first."""
+        ...
 
     @property
     def options(self) -> Mapping[str, JSON]:

@@ -19,8 +19,8 @@ def _folder(roots: Mapping[str, str], options: Mapping[str, Any], items: int) ->
 
 
 def _pairs(roots: Mapping[str, str], options: Mapping[str, Any], items: int) -> Source:
-    kept = {name: tuple(options[name]) for name in ("depth", "labels")}
-    return PairsSource(paths=roots, items_per_unit=items, depth_is=options["depth_is"], **kept)
+    depth, labels = tuple(options["depth"]), tuple(options["labels"])
+    return PairsSource(paths=roots, items_per_unit=items, depth=depth, labels=labels, depth_is=options["depth_is"])
 
 
 def _videos(roots: Mapping[str, str], options: Mapping[str, Any], items: int) -> Source:

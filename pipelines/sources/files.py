@@ -7,11 +7,17 @@ from pathlib import Path
 
 from visent.errors import UserError
 
-IMAGE_ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .heic .tga".split()
-)
-ARRAY_ENDINGS = frozenset([".npy", ".npz"])
-VIDEO_ENDINGS = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .ogv .3gp .ts .mts .m2ts .y4m".split())
+# fmt: off
+IMAGE_ENDINGS = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".tga",
+))
+ARRAY_ENDINGS = frozenset((".npy", ".npz"))
+VIDEO_ENDINGS = frozenset((
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg",
+    ".wmv", ".flv", ".ogv", ".3gp", ".ts", ".mts", ".m2ts", ".y4m",
+))
+# fmt: on
 
 
 def readable(path: str) -> str:
@@ -63,7 +69,7 @@ def walk(root: str) -> Iterator[str]:
 
 
 def listed(root: str, endings: Collection[str], what: str) -> tuple[list[str], str]:
-    """Lists the files whose name ends in one of `endings`; also returns a note on the others, empty when there are none.
+    """Lists the files whose name ends in one of `endings`, and returns a note on the others (empty without others).
 
     Raises: `UserError` when no file is left.
     """

@@ -91,7 +91,7 @@ class PairsSource:
             data = read_file(item.key, readable(item.files[role]), full)
             if isinstance(data, Reject):
                 return data
-            media[role] = Encoded(data=data, kind=self._kind(role))
+            media[role] = Encoded(data=data, kind=self._kind(role), depth_is=self.depth_is)
         return Example(key=item.key, source=source, media=media)
 
     def _kind(self, role: str) -> MediaKind:

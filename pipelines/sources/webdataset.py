@@ -98,7 +98,7 @@ def _members(path: Path, cut: list[str]) -> Iterator[tuple[str, bytes]]:
                     content = tar.extractfile(member)
                     assert content is not None  # isfile() says so
                     yield member.name, content.read()
-                tar.members.clear()  # tarfile remembers every member otherwise
+                tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
             assert tar.fileobj is not None
             tar.fileobj.seek(tar.offset)
             block = tar.fileobj.read(BLOCK)

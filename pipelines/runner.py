@@ -1,0 +1,151 @@
+# mypy: disable-error-code="no-untyped-call"
+"""The Beam pipeline: units in, receipts out, on any runner."""
+
+import contextlib
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from pipelines.encoder import shared_encoder
+from pipelines.job import Job, Work
+from pipelines.units import tokenize_unit
+from visent.errors import UserError, unknown
+
+POLL_SECONDS = 0.5
+_MARK = "visent-user-error:"
+_MESSAGE = re.compile(re.escape(_MARK) + r'("(?:[^"\\]|\\.)*")')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What a pipeline reports: pictures encoded and when the last worker was ready, in seconds after the start."""
+
+    pictures: int
+    startup_seconds: float
+
+
+class TokenizeUnit(beam.DoFn):
+    """Makes the shard of each unit it gets; a failure that the user can fix travels as its message alone."""
+
+    def __init__(self, job: Job, digest: str, started: float) -> None:
+        self._job, self._digest, self._started = job, digest, started
+        self._ready = Metrics.distribution("visent", "ready_ms")
+        self._pictures = Metrics.counter("visent", "pictures")
+
+    def process(self, element: str) -> Iterator[str]:
+        """Yields the receipt as JSON."""
+        with _carried():
+            encoder = shared_encoder(self._job.tokenizer)
+            self._ready.update(round(max(time.time() - self._started, 0) * 1000) if not encoder.pictures else 0)
+            info = tokenize_unit(self._job, Work.from_json(element), self._digest, encoder)
+        per_row = len(self._job.schema.stills)
+        frames = sum(length * rows for length, rows in info.frames.items()) * len(info.rows_per_view)
+        self._pictures.inc(info.rows * per_row + frames * len(self._job.schema.clips))
+        yield json.dumps(info.to_json())
+
+
+@contextlib.contextmanager
+def _carried() -> Iterator[None]:
+    """Marks a user error, so that it is found again in whatever a runner makes of an exception."""
+    try:
+        yield
+    except UserError as error:
+        raise RuntimeError(_MARK + json.dumps(str(error))) from None
+
+
+def user_error_in(error: BaseException) -> UserError | None:
+    """Finds the user error that a worker raised inside a runner's exception."""
+    found = _MESSAGE.search(str(error))
+    return UserError(json.loads(found[1])) if found else None
+
+
+def beam_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Reads the options after `--`.
+
+    Raises: `UserError` for an option that Beam does not know or a value it does not take.
+    """
+    known = set(PipelineOptions([]).get_all_options())
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            options = PipelineOptions(list(arguments))
+            given = options.get_all_options(retain_unknown_options=True)
+    except SystemExit:
+        line = complaint.getvalue().strip().splitlines()[-1]
+        raise UserError(f"Beam refuses its options: {line.partition('error: ')[2] or line}") from None
+    for name in set(given) - known:
+        raise unknown("Beam option", name, known)
+    return options
+
+
+def runs_here(options: PipelineOptions) -> bool:
+    """Says whether the workers are threads of this process, so that its own counters tell the progress."""
+    return _is_direct(options) and options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+
+
+def _is_direct(options: PipelineOptions) -> bool:
+    return options.view_as(StandardOptions).runner in (None, "DirectRunner")
+
+
+def _runner(options: PipelineOptions) -> Any:
+    """Returns Beam's local runner itself: `DirectRunner` would first try to fetch and start Prism, a Go binary."""
+    if not _is_direct(options):
+        return options.view_as(StandardOptions).runner
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    return FnApiRunner(
+        provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+    )
+
+
+def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:
+    """Runs the pipeline in a thread and calls `poll` twice a second until it ends.
+
+    Raises:
+        UserError: a worker met something the user can fix; finished shards stay.
+    """
+    outcome: list[Ran | BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_run(job, works, digest, options))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name="beam", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        poll()
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise user_error_in(result) or result
+    return result
+
+
+def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> Ran:
+    pipeline = beam.Pipeline(runner=_runner(options), options=options)
+    _ = (
+        pipeline
+        | "Units" >> beam.Create([work.to_json() for work in works], reshuffle=False)
+        | "Deal" >> beam.Reshuffle()
+        | "Tokenize" >> beam.ParDo(TokenizeUnit(job, digest, time.time()))
+    )
+    result = pipeline.run()
+    result.wait_until_finish()
+    metrics: Mapping[str, Any] = result.metrics().query()
+    counters = {entry.key.metric.name: entry.result for entry in metrics["counters"]}
+    ready = {entry.key.metric.name: entry.result for entry in metrics["distributions"]}
+    latest = ready["ready_ms"].max / 1000 if "ready_ms" in ready else 0.0
+    return Ran(pictures=counters.get("pictures", 0), startup_seconds=latest)

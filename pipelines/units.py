@@ -1,0 +1,93 @@
+"""One unit of work from its media to a shard with its receipt."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from manifests import files
+from manifests.schema import Row
+from manifests.shards import ShardInfo, ShardWriter, rejects_name, write_receipt
+from pipelines.encoder import Encoder, encoded
+from pipelines.examples import Squares, squares
+from pipelines.job import Job, Work
+from pipelines.prefetch import ahead
+from pipelines.sources.base import Encoded, Example, Reject
+from visent.errors import UserError
+
+
+def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardInfo:
+    """Makes one shard: reads and decodes ahead in threads, encodes, writes; the receipt comes last.
+
+    Memory is bounded by what is decoded ahead, never by the unit.
+
+    Raises:
+        UserError: the target cannot be written, or the source no longer gives the keys it gave.
+    """
+    rejects: list[Reject] = []
+    file = work.file(job.format)
+    path = files.join(job.out, file)
+    with ShardWriter(path, job.schema, unit=work.unit.id, split=work.unit.split, views=work.views,
+                     config_digest=digest) as writer:  # fmt: skip
+        for view in range(work.views[0], work.views[1] + 1):
+            seen = rejects if view == work.views[0] else []
+            for row in _rows(job, work, view, encoder, seen):
+                writer.append([row])
+        info = writer.close(Counter(reject.reason for reject in rejects))
+    if work.keys_sha256 and info.keys_sha256 != work.keys_sha256:
+        raise UserError(f"{file}: the source no longer gives the rows of view 0; put its files back as they were")
+    _write_rejects(files.join(job.out, rejects_name(file)), rejects)
+    write_receipt(job.out, info)
+    return info
+
+
+def _rows(job: Job, work: Work, view: int, encoder: Encoder, rejects: list[Reject]) -> Iterator[Row]:
+    """Gives the rows of one view; rejects go to the list."""
+    look = partial(_squares, job=job, view=view)
+    ready = ahead(_once(job.source.examples(work.unit)), look, _bytes_held)
+    for result in encoded(ready, encoder.encode, encoder.batch_size):
+        if isinstance(result, Reject):
+            rejects.append(result)
+            continue
+        stills = set(job.schema.stills)
+        codes = {role: values[0] if role in stills else values for role, values in result.codes.items()}
+        yield Row(key=result.squares.key, view=view, codes=codes, meta=result.squares.meta)
+
+
+def _squares(example: Example | Reject, job: Job, view: int) -> Squares | Reject:
+    return example if isinstance(example, Reject) else squares(example, job.look, view)
+
+
+def _once(examples: Iterable[Example | Reject]) -> Iterator[Example | Reject]:
+    """Rejects an example whose key came before in the unit: a key names one row."""
+    seen: set[str] = set()
+    for example in examples:
+        if isinstance(example, Example):
+            if example.key in seen:
+                example = Reject(key=example.key, source=example.source, stage="list", reason="duplicate-key")
+            seen.add(example.key)
+        yield example
+
+
+def _bytes_held(example: Example | Reject) -> int:
+    """Returns the bytes of an example's media."""
+    return 0 if isinstance(example, Reject) else sum(_media_bytes(media) for media in example.media.values())
+
+
+def _media_bytes(media: Any) -> int:
+    if isinstance(media, Encoded):
+        return len(media.data)
+    return int(media.nbytes) if isinstance(media, np.ndarray) else sum(int(frame.nbytes) for frame in media)
+
+
+def _write_rejects(path: str, rejects: list[Reject]) -> None:
+    """Writes one JSON object a line in order of the key; no file when there are none."""
+    if not rejects:
+        if files.exists(path):
+            files.discard(path)
+        return
+    ordered = sorted(rejects, key=lambda reject: (reject.key, reject.stage, reject.reason))
+    files.write_bytes(path, "".join(json.dumps(reject.to_json()) + "\n" for reject in ordered).encode())
