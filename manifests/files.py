@@ -52,6 +52,14 @@ def parent(path: str | Path) -> str:
     return str(path).rstrip("/").rsplit("/", 1)[0] if is_url(path) else str(Path(path).parent)
 
 
+def relative(path: str, folder: str) -> str:
+    """Returns `path` as seen from `folder`; a URL, or a local path seen from a URL, stays absolute."""
+    if is_url(path):
+        return path
+    absolute = Path(path).resolve()
+    return str(absolute) if is_url(folder) else os.path.relpath(absolute, Path(folder).resolve())
+
+
 def exists(path: str | Path) -> bool:
     """Tells whether a file or folder is there."""
     if is_url(path):

@@ -1,9 +1,7 @@
 """The lock: what a run reads, resolved from a manifest and the facts of its datasets by a pure function."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from manifests import files, order
@@ -296,9 +294,7 @@ def write_lock(path: str, lock: Lock) -> None:
     Raises:
         UserError: the target cannot be written.
     """
-    base = lock.base
-    if not files.is_url(base) and not files.is_url(path):
-        base = os.path.relpath(Path(base).resolve(), Path(path).resolve().parent)
+    base = files.relative(lock.base, files.parent(path))
     files.write_json(path, {"digest": lock.digest, "base": base, **lock.to_json()})
 
 

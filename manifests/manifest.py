@@ -188,13 +188,24 @@ def load(path: str) -> Manifest:
         UserError: no such file, no TOML, or a key, name or value that is none; says which and what was expected.
     """
     try:
-        text = files.read_bytes(path).decode()
-        return parse(tomllib.loads(text), path)
+        return parse_text(files.read_bytes(path).decode(), path)
     except FileNotFoundError as error:
         raise UserError(
             f"no manifest at {path}: write one with `visent manifest init DATASET... --out {path}`"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+
+
+def parse_text(text: str, path: str) -> Manifest:
+    """Builds a manifest from its text; `path` is where it stands, for relative paths and messages.
+
+    Raises:
+        UserError: no TOML, or a key, name or value that is none.
+    """
+    try:
+        return parse(tomllib.loads(text), path)
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -1,0 +1,177 @@
+"""Commands on manifests."""
+
+import click
+
+PATH = click.argument("path", metavar="[MANIFEST]", default="manifest.toml")
+PLAN = click.option(
+    "--sentences",
+    "plans",
+    multiple=True,
+    metavar="STAGE=N",
+    help="Planned sentences of a stage, in place of the manifest's; may be repeated.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts in place of tables.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def manifest() -> None:
+    """Write, show, balance and lock a manifest: which tasks are read, and in which shares.
+
+    \b
+    Example:
+      visent manifest init corpus/photos corpus/depth --out manifest.toml
+      visent manifest show manifest.toml
+      visent manifest balance manifest.toml
+      visent tokenize --views-from manifest.toml
+      visent manifest lock manifest.toml
+    """
+
+
+@manifest.command()
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@click.option("--out", default="manifest.toml", show_default=True, metavar="FILE", help="The manifest to write.")
+@click.option("--recipe", default="lvm-lite", show_default=True, help="Stages and shares: lvm-lite, lvm or delvm.")
+@click.option("--overwrite", is_flag=True, help="Replace a manifest that is there.")
+def init(datasets: tuple[str, ...], out: str, recipe: str, overwrite: bool) -> None:
+    """Write a commented manifest for finished datasets, with the usual tasks of their roles.
+
+    \b
+    Example:
+      visent manifest init corpus/photos corpus/clips corpus/depth --out manifest.toml --recipe lvm-lite
+    """
+    from manifests import edit, files
+    from manifests.balance import analyse, load_all
+    from manifests.dataset import DatasetFacts, load_facts
+    from manifests.manifest import parse_text
+    from manifests.tables import console, report_table
+    from visent.errors import UserError
+
+    if files.exists(out) and not overwrite:
+        raise UserError(f"{out} is there already: edit it, name another --out, or give --overwrite")
+    found: dict[str, tuple[str, DatasetFacts]] = {}
+    for folder in datasets:
+        facts = load_facts(folder)
+        if facts.name in found:
+            raise UserError(f"two datasets are named {facts.name!r}: {found[facts.name][0]} and {folder}; give one of "
+                            "them another name when tokenizing")  # fmt: skip
+        found[facts.name] = (files.relative(folder, files.parent(out)), facts)
+    text = edit.new_manifest(found, recipe)
+    manifest = parse_text(text, out)
+    report = analyse(manifest, load_all(manifest))
+    files.write_bytes(out, text.encode())
+    console().print(report_table(report))
+    console().print(f"\nWrote {out}. Edit it, then: visent manifest show {out}")
+
+
+@manifest.command()
+@PATH
+@PLAN
+@JSON
+@click.option("--plot", "plot_path", metavar="FILE.png", help="Draw shares and epochs as a picture.")
+def show(path: str, plans: tuple[str, ...], as_json: bool, plot_path: str | None) -> None:
+    """Show what a manifest means: rows, views, sentences, tokens, shares, epochs and deficits of each task.
+
+    \b
+    Example:
+      visent manifest show manifest.toml --sentences sequences=100000 --plot shares.png
+    """
+    import json
+
+    from manifests import balance, tables
+    from manifests.manifest import load
+
+    manifest = load(path)
+    report = balance.analyse(manifest, balance.load_all(manifest), _plans(plans))
+    if plot_path:
+        tables.plot(report, None, plot_path)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=1))
+        return
+    out = tables.console()
+    out.print(tables.report_table(report))
+    out.print()
+    out.print(tables.report_bars(report))
+    if plot_path:
+        out.print(f"Drew {plot_path}")
+
+
+@manifest.command("balance")
+@PATH
+@PLAN
+@JSON
+@click.option("--close-with", type=click.Choice(["augment", "repeat"]), help="In place of the manifest's choice.")
+@click.option("--dry-run", is_flag=True, help="Decide and print, write nothing.")
+@click.option("--plot", "plot_path", metavar="FILE.png", help="Draw shares before, after and wanted as a picture.")
+def balance_command(
+    path: str, plans: tuple[str, ...], as_json: bool, close_with: str | None, dry_run: bool, plot_path: str | None
+) -> None:
+    """Close deficits: write into the manifest how many augmented views each dataset needs, and why.
+
+    A task has a deficit when its planned sentences would read some row more than balance.max_epochs times. Comments
+    and order of the file stay. The views are then made by `visent tokenize --views-from MANIFEST`.
+
+    \b
+    Example:
+      visent manifest balance manifest.toml --plot balance.png
+    """
+    import json
+
+    from manifests import balance, tables
+
+    before, after = balance.apply(path, sentences=_plans(plans), close_with=close_with, write=not dry_run)
+    if plot_path:
+        tables.plot(before, after, plot_path)
+    if as_json:
+        click.echo(json.dumps({"before": before.to_json(), "after": after.to_json()}, indent=1))
+        return
+    out = tables.console()
+    out.print(
+        "[bold]Before[/]", tables.report_table(before), "\n[bold]After[/]", tables.report_table(after), "", sep="\n"
+    )
+    if after.choices:
+        out.print(tables.choices_table(after.choices))
+    missing = [row.dataset for row in after.rows if row.views > row.views_made]
+    if dry_run:
+        out.print("\nNothing was written (--dry-run).")
+    elif missing:
+        names = ", ".join(dict.fromkeys(missing))
+        out.print(f"\nViews of {names} are still to be made: visent tokenize --views-from {path}")
+    if plot_path:
+        out.print(f"Drew {plot_path}")
+
+
+@manifest.command()
+@PATH
+@JSON
+@click.option("--out", metavar="FILE", help="The lock to write; default: manifest.lock.json beside manifest.toml.")
+def lock(path: str, as_json: bool, out: str | None) -> None:
+    """Resolve a manifest and its datasets into the lock that a training run reads.
+
+    \b
+    Example:
+      visent manifest lock manifest.toml
+    """
+    import json
+
+    from manifests import tables
+    from manifests.lock import default_path, resolve, write_lock
+
+    resolved = resolve(path)
+    target = out or default_path(path)
+    write_lock(target, resolved)
+    if as_json:
+        click.echo(json.dumps({"lock": target, "digest": resolved.digest}))
+        return
+    tables.console().print(tables.lock_table(resolved))
+    click.echo(f"Wrote {target}, digest {resolved.digest[:16]}")
+
+
+def _plans(plans: tuple[str, ...]) -> dict[str, int]:
+    """Reads STAGE=N options."""
+    result = {}
+    for plan in plans:
+        stage, _, number = plan.partition("=")
+        if not stage or not number.replace("_", "").isdigit() or int(number) < 1:
+            raise click.BadParameter(f"{plan!r}; expected STAGE=N, as sequences=100000", param_hint="--sentences")
+        result[stage] = int(number)
+    return result
