@@ -1,0 +1,1 @@
+"""Trains autoregressive vision models on visual sentences, and generates images with them."""

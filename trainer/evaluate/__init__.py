@@ -1,0 +1,1 @@
+"""Measures what a model has learned, on rows that training never reads."""

@@ -1,0 +1,204 @@
+"""A LLaMA decoder in Flax NNX (Touvron et al. 2023), with its layers stacked and scanned.
+
+The module is split once; training and generation then work on the plain tree of arrays (`Params`), which keeps
+Python out of every step.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from trainer.attention import causal_attention
+from trainer.config import ModelConfig
+
+Params = dict[str, Any]  # nested; leaves are float32 arrays, those of "layers" stacked along axis 0
+
+
+class Rope(NamedTuple):
+    """Rotation of each position and half dimension."""
+
+    cos: Float[Array, "t half"]
+    sin: Float[Array, "t half"]
+
+
+class Cache(NamedTuple):
+    """Keys and values of every layer and position."""
+
+    keys: Float[Array, "layers b t heads d"]
+    values: Float[Array, "layers b t heads d"]
+
+
+def rope(config: ModelConfig, positions: Int[Array, " t"]) -> Rope:
+    """Returns the rotations of `positions` (Su et al. 2021), in float32."""
+    half = config.head_dim // 2
+    frequencies = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, None].astype(jnp.float32) * frequencies
+    return Rope(jnp.cos(angles), jnp.sin(angles))
+
+
+def rotate(x: Float[Array, "b t h d"], by: Rope) -> Float[Array, "b t h d"]:
+    """Rotates pairs (i, i + d/2) of each head, as LLaMA's public weights expect."""
+    low, high = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = by.cos[:, None, :], by.sin[:, None, :]
+    return jnp.concatenate((low * cos - high * sin, high * cos + low * sin), axis=-1).astype(x.dtype)
+
+
+def _linear(config: ModelConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(
+        inputs,
+        outputs,
+        use_bias=False,
+        dtype=jnp.dtype(config.compute_dtype),
+        kernel_init=nnx.initializers.normal(config.init_std),
+        rngs=rngs,
+    )
+
+
+def _norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.RMSNorm:
+    return nnx.RMSNorm(config.hidden, epsilon=config.norm_epsilon, dtype=jnp.dtype(config.compute_dtype), rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Causal self-attention with rotary positions."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.heads = config.heads
+        self.query = _linear(config, config.hidden, config.hidden, rngs)
+        self.key = _linear(config, config.hidden, config.hidden, rngs)
+        self.value = _linear(config, config.hidden, config.hidden, rngs)
+        self.out = _linear(config, config.hidden, config.hidden, rngs)
+
+    def project(
+        self, x: Float[Array, "b t d"], by: Rope
+    ) -> tuple[Float[Array, "b t h k"], Float[Array, "b t h k"], Float[Array, "b t h k"]]:
+        """Returns queries, keys and values by head, the first two rotated."""
+        q, k, v = (f(x).reshape(*x.shape[:2], self.heads, -1) for f in (self.query, self.key, self.value))
+        return rotate(q, by), rotate(k, by), v
+
+    def join(self, heads: Float[Array, "b t h k"]) -> Float[Array, "b t d"]:
+        """Mixes the heads' results back into the residual width."""
+        return self.out(heads.reshape(*heads.shape[:2], -1))
+
+
+class Layer(nnx.Module):
+    """Attention, then a gated feed-forward network, each on normalised input and added back."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.attention_norm = _norm(config, rngs)
+        self.attention = Attention(config, rngs)
+        self.mlp_norm = _norm(config, rngs)
+        self.gate = _linear(config, config.hidden, config.mlp, rngs)
+        self.up = _linear(config, config.hidden, config.mlp, rngs)
+        self.down = _linear(config, config.mlp, config.hidden, rngs)
+
+    def feed_forward(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        """Adds the feed-forward network's result to `x`."""
+        y = self.mlp_norm(x)
+        return x + self.down(jax.nn.silu(self.gate(y)) * self.up(y))
+
+    def __call__(
+        self, x: Float[Array, "b t d"], by: Rope
+    ) -> tuple[Float[Array, "b t d"], tuple[Float[Array, "b t h k"], Float[Array, "b t h k"]]]:
+        """Runs a whole sentence; returns also its keys and values."""
+        q, k, v = self.attention.project(self.attention_norm(x), by)
+        x = x + self.attention.join(causal_attention(q, k, v))
+        return self.feed_forward(x), (k, v)
+
+    def step(
+        self, x: Float[Array, "b 1 d"], by: Rope, cache: Cache, layer: Int[Array, ""], position: Int[Array, ""]
+    ) -> tuple[Float[Array, "b 1 d"], Cache]:
+        """Runs the token at `position` against the cache, into which its key and value are written."""
+        q, k, v = self.attention.project(self.attention_norm(x), by)
+        start = (layer, 0, position, 0, 0)
+        cache = Cache(
+            jax.lax.dynamic_update_slice(cache.keys, k[None], start),
+            jax.lax.dynamic_update_slice(cache.values, v[None], start),
+        )
+        seen = (jnp.arange(cache.keys.shape[2]) <= position)[None, None, None, :]
+        heads = jax.nn.dot_product_attention(q, cache.keys[layer], cache.values[layer], mask=seen)
+        return self.feed_forward(x + self.attention.join(heads)), cache
+
+
+class Llama(nnx.Module):
+    """Tokens to final hidden states; `logits` is apart so that losses can ask for few positions at a time."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.embedding = nnx.Embed(
+            config.vocabulary,
+            config.hidden,
+            dtype=jnp.dtype(config.compute_dtype),
+            embedding_init=nnx.initializers.normal(config.init_std),
+            rngs=rngs,
+        )
+        split: Any = nnx.split_rngs(splits=config.layers)
+        self.layers = split(nnx.vmap(lambda keys: Layer(config, keys), in_axes=0, out_axes=0))(rngs)
+        self.norm = _norm(config, rngs)
+        self.head = _linear(config, config.hidden, config.vocabulary, rngs)
+
+    def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Returns the normalised hidden state of every position."""
+        return self._run(tokens, keep=False)[0]
+
+    def prefill(self, tokens: Int[Array, "b t"], length: int) -> tuple[Float[Array, "b t d"], Cache]:
+        """Runs a prompt and returns a cache with room for `length` positions, the prompt's filled."""
+        hidden, (keys, values) = self._run(tokens, keep=True)
+        room = ((0, 0), (0, 0), (0, length - tokens.shape[1]), (0, 0), (0, 0))
+        return hidden, Cache(jnp.pad(keys, room), jnp.pad(values, room))
+
+    def step(
+        self, tokens: Int[Array, " b"], position: Int[Array, ""], cache: Cache
+    ) -> tuple[Float[Array, "b d"], Cache]:
+        """Runs one more token of each sentence; returns its hidden state and the cache with it."""
+        by = rope(self.config, position[None])
+        graph, stacked = nnx.split(self.layers)
+
+        def run(carry: tuple[Array, Cache], layer: tuple[Any, Array]) -> tuple[tuple[Array, Cache], None]:
+            x, cache = carry
+            return nnx.merge(graph, layer[0]).step(x, by, cache, layer[1], position), None
+
+        start = (self.embedding(tokens[:, None]), cache)
+        (x, cache), _ = jax.lax.scan(run, start, (stacked, jnp.arange(self.config.layers)))
+        return self.norm(x)[:, 0], cache
+
+    def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
+        """Returns float32 scores of every token of the vocabulary."""
+        return self.head(hidden).astype(jnp.float32)
+
+    def _run(self, tokens: Int[Array, "b t"], *, keep: bool) -> tuple[Array, Any]:
+        by = rope(self.config, jnp.arange(tokens.shape[1]))
+        graph, stacked = nnx.split(self.layers)
+
+        def run(x: Array, layer: Any) -> tuple[Array, Any]:
+            x, pair = nnx.merge(graph, layer)(x, by)
+            return x, pair if keep else None
+
+        run = jax.checkpoint(run) if self.config.remat else run  # type: ignore[assignment]
+        x, pairs = jax.lax.scan(run, self.embedding(tokens), stacked)
+        return self.norm(x), pairs
+
+
+def definition(config: ModelConfig) -> nnx.GraphDef[Llama]:
+    """Returns the model's static half; `nnx.merge(definition, params)` inside a jitted function is the model."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Llama(config, nnx.Rngs(0))))
+    return graph
+
+
+def init(config: ModelConfig, seed: int) -> Params:
+    """Returns fresh parameters, a function of the configuration and the seed."""
+
+    def make() -> Params:
+        params: Params = nnx.to_pure_dict(nnx.state(Llama(config, nnx.Rngs(seed))))
+        return params
+
+    fresh: Params = jax.jit(make)()
+    return fresh
+
+
+def shift(config: ModelConfig, codes: Int[Array, "b t"]) -> Int[Array, "b t"]:
+    """Returns the model's input for the targets `codes`: the begin token, then all but the last code."""
+    begin = jnp.full((codes.shape[0], 1), config.begin, jnp.int32)
+    return jnp.concatenate((begin, codes[:, :-1].astype(jnp.int32)), axis=1)

@@ -1,0 +1,77 @@
+"""Strips that show a prompt, what was generated, and the truth, side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 4  # pixels between images
+GROUP_GAP = 20  # between prompt, generated and truth
+LABEL = 18  # height of a line of text
+MOST_IN_ROW = 8  # images; with more, the truth goes below
+_PAPER, _INK = (255, 255, 255), (40, 40, 40)
+
+Images = UInt8[np.ndarray, "n s s 3"]
+
+
+def strip(
+    prompt: Images, generated: Images, truth: Images | None, labels: Sequence[str] = (), title: str = ""
+) -> Image.Image:
+    """Draws the groups that are not empty, each with a heading; `labels` name the images of prompt and generated.
+
+    All in one row where they fit, else the truth in a second row, each image of it under the generated one.
+    """
+    groups = [("prompt", prompt), ("generated", generated)]
+    rows = [[group for group in groups if len(group[1])]]
+    if truth is not None and len(truth):
+        if len(prompt) + 2 * len(generated) <= MOST_IN_ROW:
+            rows[0].append(("truth", truth))
+        else:
+            rows.append([("truth", truth)])
+    size = generated.shape[1]
+    width = max(_width(row, size) for row in rows)
+    height = LABEL + len(rows) * (2 * LABEL + size + GAP)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, 3), title, _INK, _font())
+    for number, row in enumerate(rows):
+        left = GAP + width - _width(row, size)  # a second row ends where the first does
+        _draw_row(sheet, draw, row, left, LABEL + number * (2 * LABEL + size + GAP), labels, len(prompt))
+    return sheet
+
+
+def _width(row: list[tuple[str, Images]], size: int) -> int:
+    return sum(len(images) * (size + GAP) for _, images in row) + GROUP_GAP * (len(row) - 1) + GAP
+
+
+def _draw_row(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    row: list[tuple[str, Images]],
+    left: int,
+    top: int,
+    labels: Sequence[str],
+    prompt_images: int,
+) -> None:
+    for name, images in row:
+        draw.text((left, top), name, _INK, _font(bold=True))
+        first = 0 if name == "prompt" else prompt_images
+        for i, image in enumerate(images):
+            if first + i < len(labels):
+                draw.text((left, top + LABEL - 2), labels[first + i], _INK, _font())
+            sheet.paste(Image.fromarray(np.asarray(image)), (left, top + 2 * LABEL - 2))
+            left += image.shape[0] + GAP
+        left += GROUP_GAP
+
+
+def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(14 if bold else 12)
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG under a temporary name first, so that no half picture is left."""
+    temporary = path.with_suffix(".tmp")
+    picture.save(temporary, format="PNG")
+    temporary.replace(path)
