@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.encoder import shared_encoder
 from pipelines.job import Job, Work
@@ -90,23 +92,31 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def _is_multi_processing(options: PipelineOptions) -> bool:
+    return _is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
+
+
 def runs_here(options: PipelineOptions) -> bool:
     """Says whether the workers are threads of this process, so that its own counters tell the progress."""
-    return _is_direct(options) and options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+    return _is_direct(options) and not _is_multi_processing(options)
 
 
 def _is_direct(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner in (None, "DirectRunner")
 
 
-def _runner(options: PipelineOptions) -> Any:
-    """Returns Beam's local runner itself: `DirectRunner` would first try to fetch and start Prism, a Go binary."""
-    if not _is_direct(options):
-        return options.view_as(StandardOptions).runner
+def _local(options: PipelineOptions) -> FnApiRunner:
+    """Returns Beam's local runner itself: `DirectRunner` would first try to fetch and start Prism, a Go binary.
+
+    Worker processes are started by our module instead of Beam's own, whose log fills the screen.
+    """
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    return FnApiRunner(
-        provision_info=ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    )
+    provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+    workers = None
+    if _is_multi_processing(options):
+        options.view_as(DirectOptions).direct_running_mode = "in_memory"  # else it replaces the workers given here
+        workers = SubprocessSDKEnvironment.from_command_string(f"exec {sys.executable} -m pipelines.worker")
+    return FnApiRunner(default_environment=workers, provision_info=provision)
 
 
 def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:
@@ -135,7 +145,8 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
 
 
 def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> Ran:
-    pipeline = beam.Pipeline(runner=_runner(options), options=options)
+    runner = _local(options) if _is_direct(options) else options.view_as(StandardOptions).runner
+    pipeline = beam.Pipeline(runner=runner, options=options)
     _ = (
         pipeline
         | "Units" >> beam.Create([work.to_json() for work in works], reshuffle=False)

@@ -135,8 +135,9 @@ def _run_missing(job: Job, works: Sequence[Work], digest: str, options: Pipeline
         return len(works), Ran(pictures=0, startup_seconds=0.0), 0.0
     files.remove_temporaries(job.out)
     with track(f"tokenize {job.name}", _estimate(job, todo), "images") as progress:
-        ran = run(job, todo, digest, options, _poll(job, todo, digest, options, progress))
-        progress.advance(ran.pictures - progress.done)
+        poll = _Poll(job, todo, digest, runs_here(options), progress)
+        ran = run(job, todo, digest, options, poll)
+        progress.advance(max(ran.pictures - progress.done, 0), f"{len(todo)}/{len(todo)} shards")
     return len(works) - len(todo), ran, time.monotonic() - started
 
 
@@ -173,10 +174,6 @@ class _Poll:
             if info is not None:
                 self._seen += pictures_in(info, self._job.schema)
                 del self._waiting[file]
-
-
-def _poll(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, progress: Track) -> _Poll:
-    return _Poll(job, works, digest, runs_here(options), progress)
 
 
 def pictures_in(info: ShardInfo, schema: Schema) -> int:

@@ -1,0 +1,110 @@
+"""Reading a dataset back and comparing it with its facts and receipts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from manifests import files
+from manifests.dataset import DatasetFacts, load_facts
+from manifests.schema import check_row, frames_of
+from manifests.shards import ShardInfo, read_receipt, read_rows
+from pipelines.job import SHARD_ENDINGS
+from visent.errors import UserError
+from visent.progress import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was found in one dataset; it is sound when `problems` is empty."""
+
+    folder: str
+    shards: int
+    rows: int
+    bytes: int
+    problems: tuple[str, ...]
+
+
+def verify_dataset(folder: str) -> Verified:
+    """Reads every byte of a dataset: checksums, rows, keys, roles, codes within the codebook, receipts, stray shards.
+
+    Raises:
+        UserError: the dataset is unfinished or does not exist.
+    """
+    facts = load_facts(folder)
+    problems: list[str] = []
+    with track(f"verify {facts.name}", len(facts.shards), "shards") as progress:
+        for shard in facts.shards:
+            problems += [f"{shard.file}: {problem}" for problem in _shard(folder, facts, shard)]
+            progress.advance()
+    known = {shard.file for shard in facts.shards}
+    strays = [name for name in files.list_names(folder) if name.endswith(SHARD_ENDINGS) and name not in known]
+    problems += [f"{name}: not in the facts; remove it, or finish the job that it belongs to" for name in strays]
+    problems += _views(facts)
+    return Verified(
+        folder=folder, shards=len(facts.shards), rows=sum(shard.rows for shard in facts.shards),
+        bytes=sum(shard.bytes for shard in facts.shards), problems=tuple(problems),
+    )  # fmt: skip
+
+
+def _shard(folder: str, facts: DatasetFacts, shard: ShardInfo) -> list[str]:
+    path = files.join(folder, shard.file)
+    if not files.exists(path):
+        return ["is missing; run the same `visent tokenize` again"]
+    digest = files.sha256(path)
+    if digest != shard.sha256:
+        return [f"has sha256 {digest[:16]}, the facts say {shard.sha256[:16]}; remove it and tokenize again"]
+    try:
+        receipt = read_receipt(folder, shard.file)
+        problems = [] if receipt == shard else ["its receipt is missing or differs from the facts"]
+        return problems + _rows(path, facts, shard)
+    except (UserError, ValueError) as error:
+        return [str(error)]
+
+
+def _rows(path: str, facts: DatasetFacts, shard: ShardInfo) -> list[str]:
+    """Counts and checks the rows; `check_row` raises for wrong roles, shapes and codes outside of the codebook."""
+    problems = []
+    views = range(shard.first_view, shard.last_view + 1)
+    keys: dict[int, list[str]] = {view: [] for view in views}
+    frames: dict[int, int] = {}
+    for row in read_rows(path, facts.schema):
+        check_row(row, facts.schema)
+        if row.view not in keys:
+            problems.append(f"row {row.key!r} has view {row.view}, the facts say {views[0]} to {views[-1]}")
+            continue
+        keys[row.view].append(row.key)
+        length = frames_of(row, facts.schema)
+        if length is not None and row.view == views[0]:
+            frames[length] = frames.get(length, 0) + 1
+    counts = tuple(len(keys[view]) for view in views)
+    if counts != shard.rows_per_view:
+        problems.append(f"holds {counts} rows in its views, the facts say {shard.rows_per_view}")
+    if frames != dict(shard.frames):
+        problems.append(f"holds clips of {frames} frames, the facts say {dict(shard.frames)}")
+    if any(names != keys[views[0]] for names in keys.values()):
+        problems.append("its views do not hold the same keys in the same order")
+    if any(len(set(names)) < len(names) for names in keys.values()):
+        problems.append("a key occurs twice in one view")
+    return problems
+
+
+def _views(facts: DatasetFacts) -> list[str]:
+    """Compares the keys of each unit's shards: a view belongs to the original of the same place."""
+    first = {shard.unit: shard.keys_sha256 for shard in facts.shards if shard.first_view == 0}
+    return [f"{shard.file}: its keys are not those of view 0" for shard in facts.shards
+            if first.get(shard.unit) != shard.keys_sha256]  # fmt: skip
+
+
+def report(results: Sequence[Verified]) -> bool:
+    """Prints a table and every problem; returns whether all datasets are sound."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("dataset", "shards", "rows", "MB", "problems")
+    for result in results:
+        table.add_row(result.folder, str(result.shards), f"{result.rows:,}", f"{result.bytes / 1e6:,.2f}",
+                      str(len(result.problems)))  # fmt: skip
+    Console().print(table)
+    for result in results:
+        for problem in result.problems:
+            print(f"{result.folder}: {problem}")
+    return not any(result.problems for result in results)
