@@ -226,6 +226,8 @@ def parse(value: Mapping[str, Any], path: str) -> Manifest:
     limits = _table(value, "balance")
     _known("[balance]", limits, ("close_deficit_with", "max_views", "max_epochs"))
     _typed("[balance]", limits, {"close_deficit_with": str, "max_views": int, "max_epochs": float})
+    if "max_epochs" in limits:
+        limits = {**limits, "max_epochs": float(limits["max_epochs"])}
     return Manifest(path=path, datasets=datasets, tasks=tasks, stages=stages, balance=Balance(**limits))
 
 
@@ -268,7 +270,12 @@ def _stage(name: str, entry: Any) -> Stage:
     for kind, weights in entry.get("within", {}).items():
         _typed(f"{where} within", {kind: weights}, {kind: dict})
         _typed(f"{where} within.{kind}", weights, dict.fromkeys(weights, float))
-    return Stage(name=name, **entry)
+    within = {kind: _floats(weights) for kind, weights in entry.get("within", {}).items()}
+    return Stage(name=name, **{**entry, "share": _floats(entry["share"]), "within": within})
+
+
+def _floats(shares: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(share) for name, share in shares.items()}
 
 
 def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from types import ModuleType, TracebackType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64, UInt16
@@ -99,6 +99,7 @@ def format_of(path: str) -> Format:
     raise UserError(f"{path} is no shard: its name ends in .{suffix}, expected .parquet or .arrayrecord")
 
 
+@runtime_checkable
 class _Sink(Protocol):
     def append(self, row: Row) -> None: ...
     def close(self, *, abort: bool = False) -> None: ...

@@ -156,8 +156,7 @@ def plot(before: Report, after: Report | None, path: str) -> None:
             widest = max(shares[y] for _, _, shares in bars) * 100
             panel.text(widest + 0.8, y, epochs + late, va="center", fontsize=8, color="#c0392b" if late else "#333")
         panel.set_yticks(range(len(rows)), [f"{row.task}\n{row.kind}" for row in rows], fontsize=8)
-        panel.set_xlim(0, 125)
-        panel.set_xticks(range(0, 101, 20))
+        panel.set_xlim(0, 1.4 * 100 * max(share for _, _, shares in bars for share in shares))
         panel.invert_yaxis()
         panel.set_title(
             f"{stage}: context {rows[0].context:,}, {rows_total(rows):,.0f} sentences", fontsize=10, loc="left"
