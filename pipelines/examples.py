@@ -14,6 +14,8 @@ from pipelines.render import decode_depth, depth_to_rgb, labels_to_rgb
 from pipelines.sources.base import Encoded, Example, Reject
 from tokenizer.images import ImageError, decode_image, decode_labels
 
+Frames = Sequence[UInt8[np.ndarray, "h w 3"]]  # of one role of one example; one frame for a still
+
 Image.init()  # registers all of Pillow's formats once, before threads open pictures
 ASPECT_TOLERANCE = 0.02  # a depth map of half the size rounds its sides
 
@@ -31,37 +33,42 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Squares:
-    """An example ready to be encoded: for each role uint8[n size size 3], n = 1 for a still."""
+    """A view of an example ready to be encoded: for each role uint8[n size size 3], n = 1 for a still."""
 
     key: str
+    view: int
     pictures: Mapping[str, UInt8[np.ndarray, "n s s 3"]]
     meta: Mapping[str, Any]
 
 
-def squares(example: Example, look: Look, view: int) -> Squares | Reject:
-    """Makes the squares of one view; whatever is wrong with the media comes as a reject."""
+def squares(example: Example, look: Look, views: Sequence[int]) -> list[Squares] | Reject:
+    """Makes the squares of some views from one decoding; whatever is wrong with the media comes as a reject."""
     stage: Literal["decode", "align"] = "decode"
     try:
         media = {role: _decoded(example.media[role]) for role in look.roles}
         stage = "align"
-        height, width = _common_shape(media)
-        shown = geometry(look.dataset, example.key, view, (height, width), look.preset, look.size)
+        shape = _common_shape(media)
     except ImageError as error:
         return Reject(key=example.key, source=example.source, stage=stage, reason=error.reason, detail=str(error))
+    return [_view(example, look, view, media, shape) for view in views]
+
+
+def _view(example: Example, look: Look, view: int, media: Mapping[str, Frames], shape: tuple[int, int]) -> Squares:
+    shown = geometry(look.dataset, example.key, view, shape, look.preset, look.size)
     pictures = {
-        role: np.stack([_cut(frame, shown, example.media[role]) for frame in media[role]]) for role in look.roles
+        role: np.stack([cut(frame, shown, nearest=_is_labels(example.media[role])) for frame in media[role]])
+        for role in look.roles
     }
-    for name in look.annotate:
-        frames = [
-            cut_scaled(ANNOTATORS[name](scaled_whole(frame, shown), example.key), shown)
-            for frame in media[look.roles[0]]
-        ]
-        pictures[name] = np.stack(frames)
-    meta = {"source": example.source, "size": [width, height], **example.meta, **_view_meta(shown, view, width, height)}
-    return Squares(key=example.key, pictures=pictures, meta=meta)
+    if look.annotate:
+        whole = [scaled_whole(frame, shown) for frame in media[look.roles[0]]]
+        for name in look.annotate:
+            pictures[name] = np.stack([cut_scaled(ANNOTATORS[name](frame, example.key), shown) for frame in whole])
+    size = {"source": example.source, "size": [shape[1], shape[0]]}
+    meta = {**size, **example.meta, **_view_meta(shown, view, shape)}
+    return Squares(key=example.key, view=view, pictures=pictures, meta=meta)
 
 
-def _decoded(media: Any) -> Sequence[UInt8[np.ndarray, "h w 3"]]:
+def _decoded(media: Any) -> Frames:
     """Returns the frames of a role, one for a still."""
     if isinstance(media, Encoded):
         return [_picture(media)]
@@ -74,7 +81,7 @@ def _picture(media: Encoded) -> UInt8[np.ndarray, "h w 3"]:
     return labels_to_rgb(decode_labels(media.data)) if media.kind == "labels" else decode_image(media.data)
 
 
-def _common_shape(media: Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]]) -> tuple[int, int]:
+def _common_shape(media: Mapping[str, Frames]) -> tuple[int, int]:
     """Returns height and width of the first role's first frame after checking that all others have its aspect."""
     first = next(iter(media.values()))[0]
     height, width = first.shape[:2]
@@ -88,12 +95,12 @@ def _common_shape(media: Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]]) -> 
     return height, width
 
 
-def _cut(frame: UInt8[np.ndarray, "h w 3"], shown: Geometry, media: Any) -> UInt8[np.ndarray, "s s 3"]:
-    return cut(frame, shown, nearest=isinstance(media, Encoded) and media.kind == "labels")
+def _is_labels(media: Any) -> bool:
+    return isinstance(media, Encoded) and media.kind == "labels"
 
 
-def _view_meta(shown: Geometry, view: int, width: int, height: int) -> dict[str, Any]:
+def _view_meta(shown: Geometry, view: int, shape: tuple[int, int]) -> dict[str, Any]:
     """Returns the crop in pixels of the picture (left, top, right, bottom) and the flip; the original has neither."""
     if view == 0:
         return {}
-    return {"crop": [round(side, 2) for side in shown.box(width, height)], "flip": shown.flip}
+    return {"crop": [round(side, 2) for side in shown.box(shape[1], shape[0])], "flip": shown.flip}

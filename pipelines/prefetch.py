@@ -33,7 +33,8 @@ def _pool() -> ThreadPoolExecutor:
 class _Budget:
     """Counts what waits, and makes the reader wait when it is too much."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._changed = threading.Condition()
         self._inputs = self._bytes = 0
         self._stopped = False
@@ -45,7 +46,7 @@ class _Budget:
                 lambda: (
                     self._stopped
                     or self._inputs == 0
-                    or (self._inputs < MAX_AHEAD and self._bytes + held <= MAX_BYTES_AHEAD)
+                    or (self._inputs < self._most and self._bytes + held <= MAX_BYTES_AHEAD)
                 )
             )
             self._inputs += 1
@@ -64,13 +65,13 @@ class _Budget:
             self._changed.notify()
 
 
-def ahead(inputs: Iterable[T], work: Callable[[T], R], size: Callable[[T], int]) -> Iterator[R]:
+def ahead(inputs: Iterable[T], work: Callable[[T], R], size: Callable[[T], int], most: int = MAX_AHEAD) -> Iterator[R]:
     """Yields `work(input)` in order: one thread iterates `inputs`, a pool works, both ahead of the consumer.
 
-    `size` gives the bytes an input holds; at most 64 inputs or 128 MiB wait, whichever is less, but always one. What
+    At most `most` inputs wait, and of more than one at most 128 MiB; `size` gives the bytes of an input. What
     `inputs` or `work` raise is raised here.
     """
-    budget = _Budget()
+    budget = _Budget(most)
     ready: SimpleQueue[tuple[Future[R], int] | None] = SimpleQueue()
 
     def read() -> None:

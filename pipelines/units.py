@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from manifests.shards import ShardInfo, ShardWriter, rejects_name, write_receipt
 from pipelines.encoder import Encoder, encoded
 from pipelines.examples import Squares, squares
 from pipelines.job import Job, Work
-from pipelines.prefetch import ahead
+from pipelines.prefetch import MAX_AHEAD, ahead
 from pipelines.sources.base import Encoded, Example, Reject
 from visent.errors import UserError
+
+VIEWS_AT_ONCE = 4  # made from one decoding of a picture
 
 
 def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardInfo:
@@ -32,9 +35,9 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardI
     path = files.join(job.out, file)
     with ShardWriter(path, job.schema, unit=work.unit.id, split=work.unit.split, views=work.views,
                      config_digest=digest) as writer:  # fmt: skip
-        for view in range(work.views[0], work.views[1] + 1):
-            seen = rejects if view == work.views[0] else []
-            for row in _rows(job, work, view, encoder, seen):
+        for views in _passes(job, work):
+            seen = rejects if views[0] == work.views[0] else []
+            for row in _rows(job, work, views, encoder, seen):
                 writer.append([row])
         info = writer.close(Counter(reject.reason for reject in rejects))
     if work.keys_sha256 and info.keys_sha256 != work.keys_sha256:
@@ -44,21 +47,36 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardI
     return info
 
 
-def _rows(job: Job, work: Work, view: int, encoder: Encoder, rejects: list[Reject]) -> Iterator[Row]:
-    """Gives the rows of one view; rejects go to the list."""
-    look = partial(_squares, job=job, view=view)
-    ready = ahead(_once(job.source.examples(work.unit)), look, _bytes_held)
-    for result in encoded(ready, encoder.encode, encoder.batch_size):
+def _passes(job: Job, work: Work) -> list[range]:
+    """Groups the views that are made from one reading of the source; the codes of all but the first wait in memory."""
+    at_once = 1 if job.schema.clips else VIEWS_AT_ONCE
+    first, last = work.views
+    return [range(view, min(view + at_once, last + 1)) for view in range(first, last + 1, at_once)]
+
+
+def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Reject]) -> Iterator[Row]:
+    """Gives the rows of some views, view by view; rejects go to the list."""
+    look = partial(_squares, job=job, views=views)
+    ready = ahead(_once(job.source.examples(work.unit)), look, _bytes_held, MAX_AHEAD // len(views))
+    stills = set(job.schema.stills)
+    later: list[list[Row]] = [[] for _ in views]
+    for result in encoded(chain.from_iterable(ready), encoder.encode, encoder.batch_size):
         if isinstance(result, Reject):
             rejects.append(result)
             continue
-        stills = set(job.schema.stills)
+        made = result.squares
         codes = {role: values[0] if role in stills else values for role, values in result.codes.items()}
-        yield Row(key=result.squares.key, view=view, codes=codes, meta=result.squares.meta)
+        row = Row(key=made.key, view=made.view, codes=codes, meta=made.meta)
+        if made.view == views[0]:
+            yield row
+        else:
+            later[made.view - views[0]].append(row)
+    yield from chain.from_iterable(later)
 
 
-def _squares(example: Example | Reject, job: Job, view: int) -> Squares | Reject:
-    return example if isinstance(example, Reject) else squares(example, job.look, view)
+def _squares(example: Example | Reject, job: Job, views: range) -> Sequence[Squares | Reject]:
+    made = example if isinstance(example, Reject) else squares(example, job.look, views)
+    return [made] if isinstance(made, Reject) else made
 
 
 def _once(examples: Iterable[Example | Reject]) -> Iterator[Example | Reject]:
