@@ -13,7 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from visent.errors import unknown
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused by its header; the largest cameras stay below
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+Image.init()  # all of Pillow's formats; `open` with a list of them loads none by itself
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _SIGNS_OF_A_CUT = ("truncated", "incomplete", "too short")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
@@ -91,6 +92,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     turned = ImageOps.exif_transpose(image)
     assert turned is not None  # only in_place=True returns None
+    turned.format = image.format
     return turned
 
 

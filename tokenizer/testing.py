@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from tokenizer.tokenizer import save
@@ -28,10 +29,24 @@ def tiny_tokenizer_dir(parent: Path, *, seed: int = 0) -> Path:
 
     The codebook is made of features of noise pictures, so that different pictures get different codes.
     """
-    model = VQGAN(TINY, nnx.Rngs(seed))
+    model = _random(TINY, seed)
     noise = jax.random.uniform(jax.random.key(seed), (16, 4, 4, 3))
-    latents = model.latents(jax.image.resize(noise, (16, 32, 32, 3), "linear"))
-    model.codebook[...] = jnp.reshape(latents, (-1, TINY.codebook_dim))[:: 256 // TINY.codebook_size]
+    latents = nnx.jit(VQGAN.latents)(model, jax.image.resize(noise, (16, 32, 32, 3), "linear"))
+    model.codebook[...] = jnp.asarray(np.reshape(latents, (-1, TINY.codebook_dim))[:: 256 // TINY.codebook_size])
     folder = parent / f"tiny-tokenizer-{seed}"
     save(folder, model, name=f"tiny-{seed}", about={"trained on": "nothing: random weights for tests"})
     return folder
+
+
+def _random(config: VQGANConfig, seed: int) -> VQGAN:
+    """Fills the network by numpy: Flax's own initialisers would compile one program per shape, which takes seconds."""
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(lambda: VQGAN(config, nnx.Rngs(0))))
+
+    def fill(path: tuple[object, ...], shape: tuple[int, ...]) -> np.ndarray:
+        if path[-1] in ("scale", "bias"):
+            return np.full(shape, float(path[-1] == "scale"), np.float32)
+        return rng.normal(0, np.prod(shape[:-1]) ** -0.5, shape).astype(np.float32)
+
+    filled = [(path, value.replace(jnp.asarray(fill(path, value.shape)))) for path, value in nnx.to_flat_state(state)]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
