@@ -166,12 +166,12 @@ def lock(path: str, as_json: bool, out: str | None) -> None:
     click.echo(f"Wrote {target}, digest {resolved.digest[:16]}")
 
 
-def _plans(plans: tuple[str, ...]) -> dict[str, int]:
+def _plans(plans: tuple[str, ...]) -> dict[str, float]:
     """Reads STAGE=N options."""
-    result = {}
+    result: dict[str, float] = {}
     for plan in plans:
         stage, _, number = plan.partition("=")
         if not stage or not number.replace("_", "").isdigit() or int(number) < 1:
             raise click.BadParameter(f"{plan!r}; expected STAGE=N, as sequences=100000", param_hint="--sentences")
-        result[stage] = int(number)
+        result[stage] = float(number)
     return result

@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt16
@@ -84,7 +83,7 @@ class ColumnCache:
     def _file(self, info: ShardInfo, role: str, part: str) -> Path:
         return self.folder / f"{info.sha256}.{role}.{part}.npy"
 
-    def _write(self, path: Path, array: np.ndarray[Any, Any]) -> None:
+    def _write(self, path: Path, array: np.ndarray) -> None:
         temporary = files.temporary_for(path)
         try:
             with Path(temporary).open("wb") as file:

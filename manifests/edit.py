@@ -36,7 +36,10 @@ def set_views(text: str, dataset: str, views: int, reason: str) -> str:
     entry: Any = datasets[dataset]
     if isinstance(entry, Table):
         old = entry.get("views")
-        entry["views"] = views
+        if old is None:  # directly under the path; added at the end it would land below the comments of the next table
+            entry.value._insert_after("path", "views", views)
+        else:
+            entry["views"] = views
         _comment(entry.item("views"), old, reason)
         return tomlkit.dumps(document)
     inline = tomlkit.inline_table()

@@ -40,8 +40,6 @@ class Frames:
             raise UserError("frames: give order or stride, not both; order = 'sorted-random' or stride = [1, 8]")
         if self.order is None and self.stride is None:
             object.__setattr__(self, "order", "sorted-random")
-        if self.order not in (None, *get_args(FrameOrder)):
-            raise unknown("order of frames", str(self.order), get_args(FrameOrder))
         if self.stride is not None and not 1 <= self.stride[0] <= self.stride[1]:
             raise UserError(f"frames: stride {list(self.stride)} is no range; expected 1 <= first <= last, as [1, 8]")
         if self.count is not None:
@@ -60,10 +58,6 @@ class Task:
     layout: Layout = "blocks"
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise unknown(f"kind of task {self.name!r}", str(self.kind), get_args(Kind))
-        if self.layout not in get_args(Layout):
-            raise unknown(f"layout of task {self.name!r}", str(self.layout), get_args(Layout))
         if not self.sentence:
             raise UserError(f"task {self.name!r}: sentence is empty; name the roles in order, as ['image', 'depth']")
 
@@ -103,8 +97,6 @@ class Balance:
     max_epochs: float = 4.0  # how often one row (example and view) may be seen by a task
 
     def __post_init__(self) -> None:
-        if self.close_deficit_with not in get_args(CloseWith):
-            raise unknown("balance.close_deficit_with", str(self.close_deficit_with), get_args(CloseWith))
         _positive("balance.max_views", self.max_views)
         if not self.max_epochs > 0:
             raise UserError(f"balance.max_epochs is {self.max_epochs}; expected a number above 0")
@@ -226,6 +218,7 @@ def parse(value: Mapping[str, Any], path: str) -> Manifest:
     limits = _table(value, "balance")
     _known("[balance]", limits, ("close_deficit_with", "max_views", "max_epochs"))
     _typed("[balance]", limits, {"close_deficit_with": str, "max_views": int, "max_epochs": float})
+    _choice("balance.close_deficit_with", limits.get("close_deficit_with", "augment"), get_args(CloseWith))
     if "max_epochs" in limits:
         limits = {**limits, "max_epochs": float(limits["max_epochs"])}
     return Manifest(path=path, datasets=datasets, tasks=tasks, stages=stages, balance=Balance(**limits))
@@ -247,6 +240,8 @@ def _task(name: str, entry: Any) -> Task:
     _typed(where, entry, {"dataset": str, "kind": str, "layout": str, "sentence": list, "frames": dict})
     if not all(isinstance(role, str) for role in entry["sentence"]):
         raise UserError(f"{where}: sentence is {entry['sentence']!r}; expected a list of roles, as ['image', 'depth']")
+    _choice(f"kind of task {name!r}", entry["kind"], get_args(Kind))
+    _choice(f"layout of task {name!r}", entry.get("layout", "blocks"), get_args(Layout))
     frames = _frames(where, entry.get("frames", {}))
     return Task(name=name, **{**entry, "sentence": tuple(entry["sentence"]), "frames": frames})
 
@@ -254,6 +249,8 @@ def _task(name: str, entry: Any) -> Task:
 def _frames(where: str, entry: Mapping[str, Any]) -> Frames:
     _known(f"{where} frames", entry, ("order", "stride", "count"))
     _typed(f"{where} frames", entry, {"order": str, "count": int})
+    if "order" in entry:
+        _choice(f"{where} order of frames", entry["order"], get_args(FrameOrder))
     stride = entry.get("stride")
     if isinstance(stride, int):
         stride = [stride, stride]
@@ -302,6 +299,11 @@ def _typed(where: str, entry: Mapping[str, Any], types: Mapping[str, type]) -> N
         value = entry.get(key)
         if key in entry and (not isinstance(value, accepted) or isinstance(value, bool)):
             raise UserError(f"{where}: {key} is {value!r}; expected {names[wanted]}")
+
+
+def _choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise unknown(what, value, choices)
 
 
 def _positive(what: str, value: int) -> None:

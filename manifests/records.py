@@ -9,7 +9,8 @@ A record is little-endian and begins with what has a fixed place, so that many r
     codes of each clip role in order    frames x tokens_per_image x uint16 each
     key, then meta as JSON              UTF-8
 
-Records are not compressed: 13-bit codes in two bytes shrink by nothing that zstd finds, and reading doubles in speed.
+Records are not compressed: zstd finds nothing in equally likely 13-bit codes and a fifth in skewed ones, and costs more
+than half the rate of writing and up to half that of reading (benchmarks/storage.py); who wants size takes Parquet.
 """
 
 import json

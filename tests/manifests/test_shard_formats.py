@@ -52,9 +52,15 @@ def write(path: Path, rows: list[Row], schema: Schema = MIXED, chunk: int = 100)
 
 def same(left: Row, right: Row) -> bool:
     codes = all(
-        left.codes[role].dtype == np.uint16 and np.array_equal(left.codes[role], right.codes[role]) for role in left.codes
+        left.codes[role].dtype == np.uint16 and np.array_equal(left.codes[role], right.codes[role])
+        for role in left.codes
     )
-    return (left.key, left.view, left.meta, list(left.codes)) == (right.key, right.view, right.meta, list(ROLES)) and codes
+    return (left.key, left.view, left.meta, list(left.codes)) == (
+        right.key,
+        right.view,
+        right.meta,
+        list(ROLES),
+    ) and codes
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -109,7 +115,9 @@ def test_the_format_on_disk_has_not_changed(tmp_path: Path, format: str) -> None
 
         writers = [pq.read_metadata(file).created_by for file in (golden, path)]
         if writers[0] != writers[1]:
-            pytest.skip(f"the golden file was written by {writers[0]}, this is {writers[1]}: only its rows are compared")
+            pytest.skip(
+                f"the golden file was written by {writers[0]}, this is {writers[1]}: only its rows are compared"
+            )
     assert path.read_bytes() == golden.read_bytes()
 
 
@@ -124,7 +132,9 @@ def test_hugging_face_datasets_reads_parquet_without_our_code(tmp_path: Path) ->
     for got, row in zip(found, rows, strict=True):
         assert got["key"] == row.key
         assert json.loads(got["meta"]) == row.meta
-        assert all(np.array_equal(np.array(got[role]).reshape(-1, 16), row.codes[role].reshape(-1, 16)) for role in ROLES)
+        assert all(
+            np.array_equal(np.array(got[role]).reshape(-1, 16), row.codes[role].reshape(-1, 16)) for role in ROLES
+        )
 
 
 def test_grain_reads_array_records_with_five_lines_of_numpy(tmp_path: Path) -> None:
@@ -163,9 +173,9 @@ def test_views_lie_one_after_another_and_share_their_keys(tmp_path: Path) -> Non
     assert info is not None
     assert (info.unit, info.split) == ("train-00000-of-00001", "train")
     assert (info.first_view, info.last_view, info.rows_per_view, info.frames) == (1, 3, (4, 4, 4), {2: 4})
-    with pytest.raises(ValueError, match="in order"), ShardWriter(path, MIXED, views=(1, 3)) as writer:
+    with pytest.raises(ValueError, match=r"in order"), ShardWriter(path, MIXED, views=(1, 3)) as writer:
         writer.append([rows[4], rows[0]])
-    with pytest.raises(ValueError, match="same keys"), ShardWriter(path, MIXED, views=(1, 3)) as writer:
+    with pytest.raises(ValueError, match=r"same keys"), ShardWriter(path, MIXED, views=(1, 3)) as writer:
         writer.append(rows[:-1])
 
 
@@ -223,16 +233,16 @@ def test_rejects_are_summed_over_originals_only() -> None:
 
 
 def test_a_dataset_without_facts_is_called_unfinished(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run the same `visent tokenize` again"):
+    with pytest.raises(UserError, match=r"run the same `visent tokenize` again"):
         load_facts(str(tmp_path))
-    with pytest.raises(UserError, match="no dataset at"):
+    with pytest.raises(UserError, match=r"no dataset at"):
         load_facts(str(tmp_path / "absent"))
 
 
 def test_facts_of_another_schema_version_are_refused(tmp_path: Path) -> None:
     facts = write_random_dataset(str(tmp_path / "d"), {"image": "still"}, examples={"train": 1})
     files.write_json(tmp_path / "d" / "dataset.json", {**facts.to_json(), "version": 2})
-    with pytest.raises(UserError, match="version 2, this visent reads version 1"):
+    with pytest.raises(UserError, match=r"version 2, this visent reads version 1"):
         load_facts(str(tmp_path / "d"))
 
 
