@@ -54,6 +54,10 @@ class ColumnCache:
         mapped = np.load(images, mmap_mode="r") if info.rows else np.empty((0, schema.tokens_per_image), np.uint16)
         return Column(mapped, np.load(offsets) if clip else None)
 
+    def has(self, info: ShardInfo, role: str) -> bool:
+        """Tells whether a role of a shard was decoded before."""
+        return self._file(info, role, "images").exists()
+
     def check(self, path: str, info: ShardInfo) -> None:
         """Compares a shard with its sha256: once for each size and time of change, remembered in the cache.
 

@@ -1,6 +1,6 @@
 """The reader: composes sentences from rows, as a pure function of (lock digest, seed, sentence numbers)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from manifests.schema import Schema
 from manifests.sentence import STILL, Grammar, choose_frames
 from manifests.shards import ShardInfo
 from visent.errors import UserError, unknown
+from visent.progress import track
 
 MAX_OPEN = 400  # columns mapped at once by a dataset; each holds a file descriptor, of which systems allow 1,024
 
@@ -60,17 +61,21 @@ class DatasetReader:
             self._columns[shard, role] = self._cache.column(path, info, self._schema, role)
         return self._columns[shard, role]
 
+    def undecoded(self, role: str) -> list[int]:
+        """Returns the shards whose column of a role is not in the cache."""
+        return [n for n, info in enumerate(self._shards) if not self._cache.has(info, role)]
+
     def lengths(
         self, role: str, shard: Int64[np.ndarray, "*n"], row: Int64[np.ndarray, "*n"]
     ) -> Int64[np.ndarray, "*n"]:
         """Returns the number of frames of a clip role in each of the rows."""
-        result = np.zeros(shard.shape, np.int64)
-        for number in np.unique(shard):
-            here = shard == number
-            offsets = self.column(int(number), role).offsets
+        result = np.zeros(shard.size, np.int64)
+        rows = row.reshape(-1)
+        for number, here in _by_shard(shard.reshape(-1)):
+            offsets = self.column(number, role).offsets
             assert offsets is not None
-            result[here] = offsets[row[here] + 1] - offsets[row[here]]
-        return result
+            result[here] = offsets[rows[here] + 1] - offsets[rows[here]]
+        return result.reshape(shard.shape)
 
     def gather(
         self,
@@ -81,10 +86,8 @@ class DatasetReader:
     ) -> UInt16[np.ndarray, "n t"]:
         """Returns one image of each of the rows; `frame` is ignored for a still role."""
         result = np.empty((len(shard), self._schema.tokens_per_image), np.uint16)
-        by_shard = np.argsort(shard, kind="stable")
-        numbers, starts = np.unique(shard[by_shard], return_index=True)
-        for number, here in zip(numbers, np.split(by_shard, starts[1:]), strict=True):
-            column = self.column(int(number), role)
+        for number, here in _by_shard(shard):
+            column = self.column(number, role)
             image = row[here] if column.offsets is None else column.offsets[row[here]] + frame[here]
             result[here] = column.images[image]
         return result
@@ -105,6 +108,13 @@ class DatasetReader:
         return {}
 
 
+def _by_shard(shard: Int64[np.ndarray, "n"]) -> Iterator[tuple[int, Int64[np.ndarray, "m"]]]:
+    """Yields each shard that occurs, and where."""
+    sorted_by_shard = np.argsort(shard, kind="stable")
+    numbers, starts = np.unique(shard[sorted_by_shard], return_index=True)
+    yield from zip(numbers.tolist(), np.split(sorted_by_shard, starts[1:]), strict=True)
+
+
 class Corpus:
     """Reads the sentences that a lock describes, of one split.
 
@@ -122,6 +132,7 @@ class Corpus:
         self._readers: dict[str, DatasetReader] = {}
         self._eligible: dict[tuple[str, int], Int64[np.ndarray, n] | None] = {}
         self._grammars: dict[tuple[str, str], Grammar] = {}
+        self._prepared: set[str] = set()
 
     def task_names(self, stage: str) -> list[str]:
         """Returns the tasks of a stage; task ids of `sentences` are places in this list."""
@@ -145,6 +156,7 @@ class Corpus:
         """
         numbers = np.asarray(numbers, np.int64)
         locked = self.lock.stage(stage)
+        self._prepare(stage)
         ids, within = order.tasks_of(numbers, tuple(task.count for task in locked.tasks))
         codes = np.empty((len(numbers), locked.context), np.uint16)
         for number in np.unique(ids):
@@ -185,6 +197,21 @@ class Corpus:
             }
             for s in range(rule.images_per_sentence)
         ]
+
+    def _prepare(self, stage: str) -> None:
+        """Checks and decodes, with progress, the shards of a stage that the cache does not have yet."""
+        if stage in self._prepared:
+            return
+        wanted: dict[tuple[str, str], None] = {}
+        for locked in self.lock.stage(stage).tasks:
+            wanted |= dict.fromkeys((locked.task.dataset, role) for role in locked.task.sentence)
+        missing = [(d, number, role) for d, role in wanted for number in self._reader(d).undecoded(role)]
+        if missing:
+            with track(f"decoding shards of {stage}", len(missing), "columns") as progress:
+                for dataset, number, role in missing:
+                    self._reader(dataset).column(number, role)
+                    progress.advance()
+        self._prepared.add(stage)
 
     def _slots(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> "_Slots":
         locked = self.lock.stage(stage).task(task)

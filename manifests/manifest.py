@@ -114,6 +114,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for task in self.tasks.values():
+            if task.name in KINDS:
+                raise UserError(f"task {task.name!r} is named like a kind, so shares could mean either: rename it")
             if task.dataset not in self.datasets:
                 raise unknown(f"dataset of task {task.name!r}", task.dataset, self.datasets)
         for stage in self.stages.values():
@@ -230,6 +232,7 @@ def _dataset(name: str, entry: Any) -> DatasetRef:
     where = f"[datasets.{name}]"
     _known(where, entry, ("path", "views"), required=("path",))
     _typed(where, entry, {"path": str, "views": int})
+    _positive(f"{where}: views", entry.get("views", 1))
     return DatasetRef(**entry)
 
 
