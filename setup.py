@@ -43,7 +43,7 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
-    package_data={"tokenizer": ["pretrained/*/*"], "manifests": ["recipes/*.toml"]},
+    package_data={"tokenizer": ["pretrained/*/*"], "manifests": ["recipes/*.toml"], "visent": ["demo/*.toml"]},
     entry_points={"console_scripts": ["visent = visent.cli:main"]},
     install_requires=[
         "array_record>=0.8.1",

@@ -9,7 +9,7 @@ from visent.errors import UserError
 SKIMAGE_PHOTOS = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png",
     "coins.png", "color.png", "grass.png", "gravel.png", "horse.png", "hubble_deep_field.jpg", "ihc.png", "moon.png",
-    "motorcycle_right.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
+    "page.png", "retina.jpg", "rocket.jpg", "text.png",
 )  # fmt: skip
 SKLEARN_PHOTOS = ("china.jpg", "flower.jpg")
 CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
