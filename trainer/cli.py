@@ -70,20 +70,12 @@ def _show_plan(config: "RunConfig") -> None:
 
     console = Console()
     console.print_json(json.dumps(config.to_json()))
-    table = Table("stage", "context", "sentences/step", "tokens/step", "steps", "tokens", "TFLOP/step", "EFLOP in all")
+    table = Table("stage", "context", "steps", "tokens/step", "TFLOP/step", "tokens", "TFLOP")
     for name, cost in costs(config).items():
-        tokens = cost.context * cost.batch_sentences
-        flops = cost.flops_per_step
-        table.add_row(
-            name,
-            f"{cost.context:,}",
-            f"{cost.batch_sentences:,}",
-            f"{tokens:,}",
-            f"{cost.steps:,}",
-            f"{cost.tokens / 1e6:,.2f} M",
-            f"{flops / 1e12:,.3f}",
-            f"{flops * cost.steps / 1e18:,.4f}",
-        )
+        teraflops = cost.flops_per_step / 1e12
+        per_step = cost.context * cost.batch_sentences
+        numbers = (cost.context, cost.steps, per_step, teraflops, cost.tokens, teraflops * cost.steps)
+        table.add_row(name, *(f"{n:,.4g}" if isinstance(n, float) else f"{n:,}" for n in numbers))
     console.print(table)
     console.print(f"model {config.model.name}: {config.model.parameters:,} parameters")
 
