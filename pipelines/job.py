@@ -114,7 +114,6 @@ def configuration(job: Job, units: Sequence[Unit]) -> dict[str, Any]:
         "augment": dict(SETTINGS),
         "listing": {
             "items": sum(len(unit.items) for unit in units),
-            "units": len(units),
             "sha256": listing_digest(units),
         },
     }

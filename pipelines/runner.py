@@ -2,6 +2,7 @@
 """The Beam pipeline: units in, receipts out, on any runner."""
 
 import contextlib
+import difflib
 import io
 import json
 import re
@@ -88,7 +89,8 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
         line = complaint.getvalue().strip().splitlines()[-1]
         raise UserError(f"Beam refuses its options: {line.partition('error: ')[2] or line}") from None
     for name in set(given) - known:
-        raise unknown("Beam option", name, known)
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        raise unknown("Beam option", name, near)
     return options
 
 

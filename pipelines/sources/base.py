@@ -160,8 +160,8 @@ def _slices(split: str, items: Sequence[Item], items_per_unit: int) -> Iterator[
 
 
 def listing_digest(units: Iterable[Unit]) -> str:
-    """Returns the sha256 over all units: two runs with the same digest list the same work."""
+    """Returns the sha256 over all items in the order of their keys: the same digest means the same files."""
     digest = hashlib.sha256()
-    for unit in units:
-        digest.update(unit.to_json().encode())
+    for item in sorted((item for unit in units for item in unit.items), key=lambda item: item.key):
+        digest.update(json.dumps(asdict(item)).encode())
     return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""Many different JPEG files out of a few photos, for benchmarks that need volume."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PHOTOS = {
+    "skimage": ("data/astronaut.png", "data/coffee.png", "data/chelsea.png", "data/rocket.jpg", "data/motorcycle_left.png"),
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+}  # fmt: skip
+SHORT, LONG = 288, 512  # range of the sides in pixels: what img2dataset leaves of web pictures
+
+
+def write_pictures(folder: Path, count: int, *, per_folder: int = 1000) -> None:
+    """Writes `count` JPEG files: crops of the demo's photos at random places, sizes and mirrorings; the same each time."""
+    photos = [Image.open(path).convert("RGB") for path in _photos()]
+    random = np.random.default_rng(0)
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        width, height = (int(side) for side in random.integers(SHORT, LONG, 2, endpoint=True))
+        scale = random.uniform(0.4, 1.0) * min(photo.width / width, photo.height / height)
+        left = random.uniform(0, photo.width - width * scale)
+        top = random.uniform(0, photo.height - height * scale)
+        box = (left, top, left + width * scale, top + height * scale)
+        picture = photo.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        if random.random() < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        path = folder / f"{number // per_folder:04d}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path, quality=90)
+
+
+def _photos() -> list[Path]:
+    paths = []
+    for module, names in PHOTOS.items():
+        spec = importlib.util.find_spec(module)
+        assert spec is not None and spec.submodule_search_locations, f"install the [demo] extra: {module} is missing"
+        paths += [Path(next(iter(spec.submodule_search_locations))) / name for name in names]
+    return paths

@@ -1,0 +1,118 @@
+"""How much of the tokenizer's speed the whole pipeline keeps, and whether every way of running it writes the same bytes.
+
+Efficiency is images per second of `visent tokenize` on one process, after start-up, divided by the rate of a bare loop
+that only encodes ready arrays with the same tokenizer. Half of the bare loop runs before the pipeline and half after, so
+that a machine which slows down meanwhile does not decide the figure.
+
+    python benchmarks/pipeline.py --images 2000
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import machine
+import numpy as np
+from pictures import write_pictures
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.encoder import Encoder, shared_encoder
+from pipelines.job import Job
+from pipelines.sources.folder import FolderSource
+from pipelines.tokenize import Summary, tokenize
+from tokenizer.images import decode_image, prepare
+
+READY = 256  # arrays held for the bare loop, encoded again and again
+MODES = {
+    "one process": (),
+    "four threads": ("--direct_running_mode=multi_threading", "--direct_num_workers=4"),
+    "two processes": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
+}
+
+
+def main() -> None:
+    """Runs the benchmark and stores its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--tokenizer", default="default")
+    parser.add_argument("--annotate", default="", help="as in `visent tokenize`; the default encodes the picture only")
+    parser.add_argument("--bytes-of", type=int, default=256, help="pictures of the same-bytes trial; 0 leaves it out")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_pictures(root / "pictures", arguments.images)
+        annotate = tuple(name for name in arguments.annotate.split(",") if name)
+        results = efficiency(root, arguments.images, arguments.tokenizer, annotate)
+        if arguments.bytes_of:
+            write_pictures(root / "few", arguments.bytes_of)
+            results["shards_sha256"] = same_bytes(root, arguments.tokenizer)
+            results["same_bytes"] = len(set(results["shards_sha256"].values())) == 1
+    table = Table("figure", "value", title=f"pipeline, {arguments.images} pictures")
+    for name, value in results.items():
+        table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    machine.save("pipeline", results)
+
+
+def efficiency(root: Path, images: int, tokenizer: str, annotate: Sequence[str]) -> dict[str, object]:
+    """Measures the bare loop, the pipeline, and the bare loop again."""
+    encoder = shared_encoder(tokenizer)
+    summary_of = Job(out=str(root / "corpus"), name="corpus", annotate=tuple(annotate), tokenizer=tokenizer,
+                     source=FolderSource(paths=(str(root / "pictures"),), items_per_unit=500))  # fmt: skip
+    ready = _ready(root / "pictures", summary_of)
+    before = _bare(encoder, ready, images // 2)
+    summary: Summary = tokenize(summary_of)
+    after = _bare(encoder, ready, images // 2)
+    bare = 2 / (1 / before + 1 / after)
+    return {
+        "images_encoded": summary.pictures,
+        "bare_images_per_second": bare,
+        "bare_before": before,
+        "bare_after": after,
+        "pipeline_images_per_second": summary.pictures_per_second,
+        "efficiency": summary.pictures_per_second / bare,
+        "startup_seconds": summary.startup_seconds,
+        "seconds": summary.seconds,
+        "tokenizer": summary_of.card.name,
+    }
+
+
+def _ready(folder: Path, job: Job) -> np.ndarray:
+    paths = sorted(folder.rglob("*.jpg"))[:READY]
+    card = job.card
+    return np.stack([prepare(decode_image(path.read_bytes()), card.preset, card.image_size) for path in paths])
+
+
+def _bare(encoder: Encoder, ready: np.ndarray, images: int) -> float:
+    """Returns images per second of encoding batches that lie ready."""
+    started, done = time.monotonic(), 0
+    while done < images:
+        at = done % (len(ready) - encoder.batch_size + 1)
+        encoder.encode(ready[at : at + encoder.batch_size])
+        done += encoder.batch_size
+    return done / (time.monotonic() - started)
+
+
+def same_bytes(root: Path, tokenizer: str) -> dict[str, str]:
+    """Runs the same job in every mode, as commands, and returns one sha256 over all shards for each."""
+    digests = {}
+    for mode, beam in MODES.items():
+        out = root / mode.replace(" ", "-") / "few"
+        command = [sys.executable, "-m", "visent", "tokenize", "folder", str(root / "few"), "--out", str(out),
+                   "--annotate", "edge,holes", "--items-per-shard", "32", "--tokenizer", tokenizer, "--", *beam]  # fmt: skip
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        digest = hashlib.sha256()
+        for path in sorted(out.glob("*.parquet")):
+            digest.update(path.name.encode() + path.read_bytes())
+        digests[mode] = digest.hexdigest()
+    return digests
+
+
+if __name__ == "__main__":
+    main()
