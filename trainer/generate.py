@@ -1,6 +1,7 @@
 """Generation: a prompt is run once, then one code at a time against its keys and values, in one compiled scan."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +39,11 @@ def generate(
     prompts: UInt16[np.ndarray, "n p"],
     new_tokens: int,
     sampling: Sampling,
+    done: Callable[[int], object] = lambda count: None,
 ) -> UInt16[np.ndarray, "n new"]:
     """Continues each prompt (which may be empty) by `new_tokens` codes.
 
+    `done` is told after each batch how many more rows are finished.
     Row i is a function of the weights, its prompt, the sampling and i: not of how many rows there are.
     """
     run = functools.partial(
@@ -57,6 +60,7 @@ def generate(
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(sampling.seed)))(numbers)
         codes = run(params, padded, keys, jnp.float32(sampling.temperature))
         result[start : start + BATCH] = np.asarray(codes)[: len(part)]
+        done(len(part))
     return result
 
 

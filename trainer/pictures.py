@@ -13,7 +13,7 @@ LABEL = 18  # height of a line of text
 MOST_IN_ROW = 8  # images; with more, the truth goes below
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
-Images = UInt8[np.ndarray, "n s s 3"]
+Images = UInt8[np.ndarray, "_ s s 3"]
 
 
 def strip(

@@ -85,8 +85,7 @@ def write_samples(
     except OSError as error:
         raise UserError(f"--out {out} cannot be made ({error}): choose a folder that can be written") from error
     with track("generate", len(prompts.prompt), "samples") as bar:
-        codes = generate(run.params, run.config.model, prompts.prompt, prompts.new_tokens, sampling)
-        bar.advance(len(codes))
+        codes = generate(run.params, run.config.model, prompts.prompt, prompts.new_tokens, sampling, bar.advance)
     samples = []
     for number in range(len(codes)):
         picture = f"{name}-{number:03d}.png"
