@@ -1,5 +1,6 @@
 """From an example's media to the squares of pixels that are encoded: decode, align, annotate, cut."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from tokenizer.images import ImageError, decode_image, decode_labels
 
 Frames = Sequence[UInt8[np.ndarray, "h w 3"]]  # of one role of one example; one frame for a still
 
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # pictures over our own limit are rejected
 Image.init()  # registers all of Pillow's formats once, before threads open pictures
 ASPECT_TOLERANCE = 0.02  # a depth map of half the size rounds its sides
 

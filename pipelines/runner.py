@@ -5,7 +5,6 @@ import contextlib
 import difflib
 import io
 import json
-import re
 import sys
 import threading
 import time
@@ -21,14 +20,14 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from manifests.schema import Schema
+from manifests.shards import ShardInfo
 from pipelines.encoder import shared_encoder
 from pipelines.job import Job, Work
 from pipelines.units import tokenize_unit
 from visent.errors import UserError, unknown
 
 POLL_SECONDS = 0.5
-_MARK = "visent-user-error:"
-_MESSAGE = re.compile(re.escape(_MARK) + r'("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,38 +39,39 @@ class Ran:
 
 
 class TokenizeUnit(beam.DoFn):
-    """Makes the shard of each unit it gets; a failure that the user can fix travels as its message alone."""
+    """Makes the shard of each unit it gets.
+
+    What the user can fix goes back as a metric, not as an exception: runners wrap exceptions, print their tracebacks
+    and try again. After such a failure the worker leaves its other units alone; they would fail alike.
+    """
 
     def __init__(self, job: Job, digest: str, started: float) -> None:
         self._job, self._digest, self._started = job, digest, started
+        self._failed = False
         self._ready = Metrics.distribution("visent", "ready_ms")
         self._pictures = Metrics.counter("visent", "pictures")
+        self._errors = Metrics.string_set("visent", "errors")
 
     def process(self, element: str) -> Iterator[str]:
         """Yields the receipt as JSON."""
-        with _carried():
+        if self._failed:
+            return
+        try:
             encoder = shared_encoder(self._job.tokenizer)
             self._ready.update(round(max(time.time() - self._started, 0) * 1000) if not encoder.pictures else 0)
             info = tokenize_unit(self._job, Work.from_json(element), self._digest, encoder)
-        per_row = len(self._job.schema.stills)
-        frames = sum(length * rows for length, rows in info.frames.items()) * len(info.rows_per_view)
-        self._pictures.inc(info.rows * per_row + frames * len(self._job.schema.clips))
+        except UserError as error:
+            self._failed = True
+            self._errors.add(str(error))
+            return
+        self._pictures.inc(pictures_in(info, self._job.schema))
         yield json.dumps(info.to_json())
 
 
-@contextlib.contextmanager
-def _carried() -> Iterator[None]:
-    """Marks a user error, so that it is found again in whatever a runner makes of an exception."""
-    try:
-        yield
-    except UserError as error:
-        raise RuntimeError(_MARK + json.dumps(str(error))) from None
-
-
-def user_error_in(error: BaseException) -> UserError | None:
-    """Finds the user error that a worker raised inside a runner's exception."""
-    found = _MESSAGE.search(str(error))
-    return UserError(json.loads(found[1])) if found else None
+def pictures_in(info: ShardInfo, schema: Schema) -> int:
+    """Returns how many pictures a shard's rows hold: one for each still role, the frames of each clip role."""
+    frames = sum(length * rows for length, rows in info.frames.items()) * len(info.rows_per_view)
+    return info.rows * len(schema.stills) + frames * len(schema.clips)
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -136,13 +136,16 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
             outcome.append(error)
 
     thread = threading.Thread(target=work, name="beam", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
-        poll()
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            poll()
+    except KeyboardInterrupt:
+        raise UserError("interrupted: finished shards are kept; run the same command again to go on") from None
     result = outcome[0]
     if isinstance(result, BaseException):
-        raise user_error_in(result) or result
+        raise result
     return result
 
 
@@ -160,5 +163,8 @@ def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions)
     metrics: Mapping[str, Any] = result.metrics().query()
     counters = {entry.key.metric.name: entry.result for entry in metrics["counters"]}
     ready = {entry.key.metric.name: entry.result for entry in metrics["distributions"]}
+    errors = sorted({text for entry in metrics["string_sets"] for text in entry.result or ()})
+    if errors:
+        raise UserError(errors[0])
     latest = ready["ready_ms"].max / 1000 if "ready_ms" in ready else 0.0
     return Ran(pictures=counters.get("pictures", 0), startup_seconds=latest)

@@ -11,7 +11,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from manifests import files
 from manifests.dataset import DatasetFacts, has_facts, load_facts, write_facts
-from manifests.schema import Schema
 from manifests.shards import ShardInfo, read_receipt
 from pipelines.encoder import pictures_encoded
 from pipelines.job import (
@@ -25,7 +24,7 @@ from pipelines.job import (
     list_units,
     settle,
 )
-from pipelines.runner import Ran, beam_options, run, runs_here
+from pipelines.runner import Ran, beam_options, pictures_in, run, runs_here
 from pipelines.sources.base import Unit
 from visent.errors import UserError
 from visent.progress import Track, track
@@ -174,12 +173,6 @@ class _Poll:
             if info is not None:
                 self._seen += pictures_in(info, self._job.schema)
                 del self._waiting[file]
-
-
-def pictures_in(info: ShardInfo, schema: Schema) -> int:
-    """Returns how many pictures a shard's rows hold: one for each still role, the frames of each clip role."""
-    frames = sum(length * rows for length, rows in info.frames.items()) * len(info.rows_per_view)
-    return info.rows * len(schema.stills) + frames * len(schema.clips)
 
 
 def _check_rejects(job: Job, shards: Sequence[ShardInfo], limit: float) -> None:
