@@ -7,14 +7,15 @@ import numpy as np
 from PIL import Image
 
 PHOTOS = {
-    "skimage": ("data/astronaut.png", "data/coffee.png", "data/chelsea.png", "data/rocket.jpg", "data/motorcycle_left.png"),
-    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
-}  # fmt: skip
+    "skimage": ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png"),
+    "sklearn": ("china.jpg", "flower.jpg"),
+}
+FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}  # inside the installed modules
 SHORT, LONG = 288, 512  # range of the sides in pixels: what img2dataset leaves of web pictures
 
 
 def write_pictures(folder: Path, count: int, *, per_folder: int = 1000) -> None:
-    """Writes `count` JPEG files: crops of the demo's photos at random places, sizes and mirrorings; the same each time."""
+    """Writes `count` JPEG files: crops of the demo's photos at random places and sizes; the same each time."""
     photos = [Image.open(path).convert("RGB") for path in _photos()]
     random = np.random.default_rng(0)
     for number in range(count):
@@ -36,6 +37,7 @@ def _photos() -> list[Path]:
     paths = []
     for module, names in PHOTOS.items():
         spec = importlib.util.find_spec(module)
-        assert spec is not None and spec.submodule_search_locations, f"install the [demo] extra: {module} is missing"
-        paths += [Path(next(iter(spec.submodule_search_locations))) / name for name in names]
+        if spec is None or not spec.submodule_search_locations:
+            raise SystemExit(f"{module} is missing: install the [demo] extra")
+        paths += [Path(next(iter(spec.submodule_search_locations))) / FOLDERS[module] / name for name in names]
     return paths

@@ -1,8 +1,8 @@
-"""How much of the tokenizer's speed the whole pipeline keeps, and whether every way of running it writes the same bytes.
+"""How much of the tokenizer's speed the pipeline keeps, and whether every way of running it writes the same bytes.
 
 Efficiency is images per second of `visent tokenize` on one process, after start-up, divided by the rate of a bare loop
-that only encodes ready arrays with the same tokenizer. Half of the bare loop runs before the pipeline and half after, so
-that a machine which slows down meanwhile does not decide the figure.
+that only encodes ready arrays with the same tokenizer. Half of the bare loop runs before the pipeline and half after,
+so that a machine which slows down meanwhile does not decide the figure.
 
     python benchmarks/pipeline.py --images 2000
 """
@@ -105,7 +105,8 @@ def same_bytes(root: Path, tokenizer: str) -> dict[str, str]:
     for mode, beam in MODES.items():
         out = root / mode.replace(" ", "-") / "few"
         command = [sys.executable, "-m", "visent", "tokenize", "folder", str(root / "few"), "--out", str(out),
-                   "--annotate", "edge,holes", "--items-per-shard", "32", "--tokenizer", tokenizer, "--", *beam]  # fmt: skip
+                   "--annotate", "edge,holes", "--items-per-shard", "32", "--tokenizer", tokenizer,
+                   "--", *beam]  # fmt: skip
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         digest = hashlib.sha256()
         for path in sorted(out.glob("*.parquet")):
