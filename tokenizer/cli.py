@@ -28,7 +28,7 @@ def tokenizer() -> None:
 @tokenizer.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the tokenizer.")
-@click.option("--steps", type=click.IntRange(min=2), help="Training steps instead of the recipe's 9000.")
+@click.option("--steps", type=click.IntRange(min=2), help="Training steps instead of the recipe's 4500.")
 @click.option("--holdout", type=click.IntRange(min=0), help="Pictures kept out to judge by, instead of 40.")
 @click.option("--seed", type=int, help="Another start and other crops, instead of 0.")
 @click.option("--name", help="Name on the card; default: the folder's name.")
@@ -61,7 +61,7 @@ def train(folders: tuple[Path, ...], out: Path, name: str | None, about: tuple[s
     trainer = Trainer(config, photos)
     if (checkpoint := out / "training" / "state.safetensors").exists():
         restore_state(checkpoint, trainer)
-    card = _run(trainer, out, name or out.resolve().name, lines)
+    card = run_training(trainer, out, name or out.resolve().name, lines)
     _print_card(card)
 
 
@@ -74,7 +74,8 @@ def _about(lines: tuple[str, ...]) -> dict[str, str]:
     return {key: text for key, _, text in (line.partition("=") for line in lines)}
 
 
-def _run(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> "TokenizerCard":
+def run_training(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> "TokenizerCard":
+    """Trains to the last step; writes figures, checkpoints and the tokenizer so far to `out` on the way."""
     import json
     from collections import deque
 
@@ -102,7 +103,7 @@ def _run(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> "To
     return load_card(out)
 
 
-def _export(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> dict[str, float]:
+def _export(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> dict[str, float | int]:
     """Writes the tokenizer so far and a sheet of round trips; returns its figures on the held-out pictures."""
     import dataclasses
 

@@ -29,7 +29,7 @@ def tiny_tokenizer_dir(parent: Path, *, seed: int = 0) -> Path:
 
     The codebook is made of features of noise pictures, so that different pictures get different codes.
     """
-    model = _random(TINY, seed)
+    model = random_model(TINY, seed)
     noise = jax.random.uniform(jax.random.key(seed), (16, 4, 4, 3))
     latents = nnx.jit(VQGAN.latents)(model, jax.image.resize(noise, (16, 32, 32, 3), "linear"))
     model.codebook[...] = jnp.asarray(np.reshape(latents, (-1, TINY.codebook_dim))[:: 256 // TINY.codebook_size])
@@ -38,7 +38,7 @@ def tiny_tokenizer_dir(parent: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def _random(config: VQGANConfig, seed: int) -> VQGAN:
+def random_model(config: VQGANConfig, seed: int) -> VQGAN:
     """Fills the network by numpy: Flax's own initialisers would compile one program per shape, which takes seconds."""
     rng = np.random.default_rng(seed)
     graph, state = nnx.split(nnx.eval_shape(lambda: VQGAN(config, nnx.Rngs(0))))

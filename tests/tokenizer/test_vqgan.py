@@ -54,7 +54,7 @@ def test_the_nearest_code_has_the_least_distance(seed: int) -> None:
 
 def test_attention_of_every_kind_takes_part() -> None:
     """The taming networks have it; with it the output differs and every parameter gets a gradient."""
-    config = dataclasses.replace(TINY, attn_resolutions=(4,), mid_attention=True)
+    config = dataclasses.replace(TINY, channel_mult=(1,), patch_size=8, attn_resolutions=(4,), mid_attention=True)
     x = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
 
     @nnx.jit
