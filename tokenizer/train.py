@@ -41,7 +41,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     clip_norm: float = 1.0
     l1_weight: float = 0.1
-    chroma_weight: float = 4.0  # of the coarse colour error; without it red and green turn brown, at 0.2 dB more
+    chroma_weight: float = 4.0  # of the coarse colour error; without it red and green turn brown
     commitment: float = 0.25
     codebook_decay: float = 0.99
     revive_below: float = 0.1  # of the mean number of choices
