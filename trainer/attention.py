@@ -6,7 +6,7 @@ and stay in the cache: 3.6 times faster at context 1024 on two cores (forward an
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 BLOCK = 128  # queries; at most MOST_BLOCKS of them, since each is compiled on its own
 MOST_BLOCKS = 16
@@ -29,6 +29,18 @@ def blocked_attention(
     block = max(BLOCK, -(-length // MOST_BLOCKS))
     parts = [(start, min(start + block, length)) for start in range(0, length, block)]
     return jnp.concatenate([_attend(q[:, start:end], k[:, :end], v[:, :end]) for start, end in parts], axis=1)
+
+
+def cached_attention(
+    q: Float[Array, "b h k"], keys: Float[Array, "b h t k"], values: Float[Array, "b h t k"], position: Int[Array, ""]
+) -> Float[Array, "b h k"]:
+    """Attends with the one query at `position` to the keys up to it; the rest of the cache is still empty.
+
+    Keys of one head lie together, so that no step has to move them.
+    """
+    scores = jnp.einsum("bhk,bhtk->bht", q, keys, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[2]) <= position, scores, -1e30), axis=-1)
+    return jnp.einsum("bht,bhtk->bhk", weights.astype(values.dtype), values)
 
 
 def _attend(

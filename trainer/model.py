@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from trainer.attention import causal_attention
+from trainer.attention import cached_attention, causal_attention
 from trainer.config import ModelConfig
 
 Params = dict[str, Any]  # nested; leaves are float32 arrays, those of "layers" stacked along axis 0
@@ -25,10 +25,10 @@ class Rope(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """Keys and values of every layer and position."""
+    """Keys and values of every layer, head and position."""
 
-    keys: Float[Array, "layers b t heads d"]
-    values: Float[Array, "layers b t heads d"]
+    keys: Float[Array, "layers b heads t d"]
+    values: Float[Array, "layers b heads t d"]
 
 
 def rope(config: ModelConfig, positions: Int[Array, " t"]) -> Rope:
@@ -112,14 +112,13 @@ class Layer(nnx.Module):
     ) -> tuple[Float[Array, "b 1 d"], Cache]:
         """Runs the token at `position` against the cache, into which its key and value are written."""
         q, k, v = self.attention.project(self.attention_norm(x), by)
-        start = (layer, 0, position, 0, 0)
+        start = (layer, 0, 0, position, 0)
         cache = Cache(
-            jax.lax.dynamic_update_slice(cache.keys, k[None], start),
-            jax.lax.dynamic_update_slice(cache.values, v[None], start),
+            jax.lax.dynamic_update_slice(cache.keys, k.swapaxes(1, 2)[None], start),
+            jax.lax.dynamic_update_slice(cache.values, v.swapaxes(1, 2)[None], start),
         )
-        seen = (jnp.arange(cache.keys.shape[2]) <= position)[None, None, None, :]
-        heads = jax.nn.dot_product_attention(q, cache.keys[layer], cache.values[layer], mask=seen)
-        return self.feed_forward(x + self.attention.join(heads)), cache
+        heads = cached_attention(q[:, 0], cache.keys[layer], cache.values[layer], position)
+        return self.feed_forward(x + self.attention.join(heads[:, None])), cache
 
 
 class Llama(nnx.Module):
@@ -146,8 +145,8 @@ class Llama(nnx.Module):
     def prefill(self, tokens: Int[Array, "b t"], length: int) -> tuple[Float[Array, "b t d"], Cache]:
         """Runs a prompt and returns a cache with room for `length` positions, the prompt's filled."""
         hidden, (keys, values) = self._run(tokens, keep=True)
-        room = ((0, 0), (0, 0), (0, length - tokens.shape[1]), (0, 0), (0, 0))
-        return hidden, Cache(jnp.pad(keys, room), jnp.pad(values, room))
+        room = ((0, 0), (0, 0), (0, 0), (0, length - tokens.shape[1]), (0, 0))
+        return hidden, Cache(jnp.pad(keys.swapaxes(2, 3), room), jnp.pad(values.swapaxes(2, 3), room))
 
     def step(
         self, tokens: Int[Array, " b"], position: Int[Array, ""], cache: Cache
