@@ -20,7 +20,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_media_hold_photos_clips_and_the_depth_pair(gathered: Path) -> None:
     assert len(list((gathered / "photos").iterdir())) == len(media.SKIMAGE_PHOTOS) + len(media.SKLEARN_PHOTOS) + 3
-    assert {p.name for p in (gathered / "clips").iterdir()} == set(media.CLIPS)
+    assert {p.name for p in (gathered / "movies").iterdir()} == set(media.CLIPS)
     assert (gathered / "depth" / "image" / "motorcycle.png").stat().st_size > 100_000
     assert (gathered / "depth" / "depth" / "motorcycle.npz").stat().st_size > 100_000
 

