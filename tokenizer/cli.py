@@ -48,6 +48,7 @@ def train(folders: tuple[Path, ...], out: Path, name: str | None, about: tuple[s
     from tokenizer.photos import Photos
     from tokenizer.resume import restore_state
     from tokenizer.train import Trainer, default_recipe
+    from visent.errors import UserError
 
     config = default_recipe(**{key: value for key, value in changes.items() if value is not None})
     lines = _about(about)
@@ -61,7 +62,10 @@ def train(folders: tuple[Path, ...], out: Path, name: str | None, about: tuple[s
     trainer = Trainer(config, photos)
     if (checkpoint := out / "training" / "state.safetensors").exists():
         restore_state(checkpoint, trainer)
-    card = run_training(trainer, out, name or out.resolve().name, lines)
+    try:
+        card = run_training(trainer, out, name or out.resolve().name, lines)
+    except OSError as error:
+        raise UserError(f"cannot write the tokenizer to {out}: {error}; free the disk or name another --out") from error
     _print_card(card)
 
 
@@ -85,6 +89,7 @@ def run_training(trainer: "Trainer", out: Path, name: str, about: dict[str, str]
     recent: deque[dict[str, float]] = deque(maxlen=STEPS_BETWEEN_LINES)
     log = out / "training" / "metrics.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
+    _forget_after(log, trainer.step)
     total = trainer.config.steps
     with track("training", total - trainer.step, "steps") as progress, log.open("a", encoding="utf-8") as file:
         for step, figures in enumerate(trainer.run(), start=trainer.step + 1):
@@ -101,6 +106,15 @@ def run_training(trainer: "Trainer", out: Path, name: str, about: dict[str, str]
     from tokenizer.card import load_card
 
     return load_card(out)
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drops the figures of steps that a stopped run had done after its checkpoint: they are done again."""
+    import json
+
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
 
 
 def _export(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> dict[str, float | int]:
@@ -179,6 +193,7 @@ def evaluate(folders: tuple[Path, ...], name_or_path: str, limit: int, sheet: Pa
     from tokenizer.photos import Photos
     from tokenizer.quality import judge, round_trip_sheet
     from tokenizer.tokenizer import load
+    from visent.errors import UserError
 
     loaded = load(name_or_path)
     shown = loaded.card
@@ -191,6 +206,9 @@ def evaluate(folders: tuple[Path, ...], name_or_path: str, limit: int, sheet: Pa
     table.add_row(f"{quality.images} of {photos.found}", *figures, rejected)
     Console().print(table)
     if sheet is not None:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        round_trip_sheet(loaded, squares[:32]).save(sheet)
+        try:
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            round_trip_sheet(loaded, squares[:32]).save(sheet, "PNG")
+        except OSError as error:
+            raise UserError(f"cannot write the sheet {sheet}: {error}") from error
         click.echo(f"wrote {sheet}")

@@ -26,7 +26,7 @@ from visent.errors import UserError
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-BATCH_SIZE = 16
+BATCH_SIZE = 8  # the fastest on two CPU cores, see benchmarks/tokenizer_encode.py
 
 
 class Tokenizer:
@@ -58,6 +58,13 @@ class Tokenizer:
         run = functools.partial(_decode, self._graph, self._state)
         size = self.card.image_size
         return self._batched(run, codes.astype(np.int32), (size, size, 3), np.uint8)
+
+    @property
+    def model(self) -> VQGAN:
+        """The network, for those who read its features or go on training it."""
+        model = nnx.merge(self._graph, self._state)
+        assert isinstance(model, VQGAN)
+        return model
 
     @property
     def codebook(self) -> Float32[np.ndarray, "k d"]:

@@ -1,0 +1,84 @@
+"""`visent tokenizer`: what it prints, what it refuses, and what it does not import."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from small_run import CONFIG
+
+from tokenizer.cli import run_training, tokenizer
+from tokenizer.photos import Photos
+from tokenizer.testing import tiny_tokenizer_dir
+from tokenizer.train import Trainer
+from visent.errors import UserError
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(tokenizer, [str(argument) for argument in arguments])
+
+
+def test_the_card_shows_what_decides_tokens_and_where_they_come_from(tmp_path: Path) -> None:
+    result = run("card", tiny_tokenizer_dir(tmp_path))
+    assert result.exit_code == 0
+    for text in ("fingerprint", "crop", "random weights for tests", "64"):
+        assert text in result.output
+
+
+def test_eval_measures_a_folder_and_draws_a_sheet(photo_folder: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "new" / "sheet"
+    result = run("eval", photo_folder, "--tokenizer", tiny_tokenizer_dir(tmp_path), "--limit", 10, "--sheet", sheet)
+    assert result.exit_code == 0
+    assert re.search(r"10 of 24 .*\d+\.\d\d .*% of 64", result.output)
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_eval_reads_names_that_are_not_utf8(photo_folder: Path, tmp_path: Path) -> None:
+    picture = next(photo_folder.rglob("*.png"))
+    (tmp_path / "odd").mkdir()
+    Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"/caf\xe9.png")).write_bytes(picture.read_bytes())
+    result = run("eval", tmp_path / "odd", "--tokenizer", tiny_tokenizer_dir(tmp_path))
+    assert result.exit_code == 0
+    assert "1 of 1" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["card", "nowhere"], "no tokenizer at 'nowhere'"),
+        (["eval", "nowhere", "--tokenizer", "TINY"], "no folder 'nowhere'"),
+        (["eval", "PHOTOS", "--tokenizer", "TINY", "--sheet", "/proc/none/sheet.png"], "cannot write the sheet"),
+        (["train", "nowhere", "--out", "OUT"], "no folder 'nowhere'"),
+        (["train", "PHOTOS", "--out", "OUT", "--steps", "100"], "steps 100: expected more than the 200"),
+        (["train", "PHOTOS", "--out", "OUT", "--about", "CC0"], "expected KEY=TEXT"),
+        (["train", "PHOTOS", "--out", "OUT", "--holdout", "24"], "none is left to train on"),
+    ],
+)
+def test_mistakes_are_one_clear_line(arguments: list[str], message: str, photo_folder: Path, tmp_path: Path) -> None:
+    names = {"TINY": tiny_tokenizer_dir(tmp_path), "PHOTOS": photo_folder, "OUT": tmp_path / "out"}
+    result = run(*(names.get(argument, argument) for argument in arguments))
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_help_loads_no_network(tmp_path: Path) -> None:
+    code = "import sys, tokenizer.cli; tokenizer.cli.tokenizer(['train', '--help'], standalone_mode=False); "
+    code += "print(sorted({'jax', 'flax', 'numpy', 'PIL', 'optax'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    assert "visent tokenizer train photos/ --out my-tokenizer" in done.stdout
+
+
+def test_figures_of_a_resumed_run_stand_once(photos: Photos, tmp_path: Path) -> None:
+    log = tmp_path / "training" / "metrics.jsonl"
+    log.parent.mkdir()
+    log.write_text('{"step": 0, "kept": 1}\n{"step": 40, "done": "again"}\n')
+    run_training(Trainer(CONFIG, photos), tmp_path, "mine", {})
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 40]
+    assert "held_out" in lines[1]
