@@ -1,6 +1,7 @@
 """Bytes to pixels: decoding by content, one reason for each unusable file, and the presets that make a square."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from visent.errors import unknown
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused by its header; the largest cameras stay below
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS decides
 Image.init()  # all of Pillow's formats; `open` with a list of them loads none by itself
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _SIGNS_OF_A_CUT = ("truncated", "incomplete", "too short")

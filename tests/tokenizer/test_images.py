@@ -144,17 +144,32 @@ def test_files_of_several_frames_are_refused_as_animated(kind: str) -> None:
     assert reason(encoded(frames[0], kind, save_all=True, append_images=frames[1:])) == "animated"
 
 
-def test_a_bomb_is_refused_by_its_header() -> None:
-    """15,000 x 15,000 black pixels fit in 30 kB; nothing of them is unpacked."""
+def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """Writes a PNG that Pillow itself would not write; each row begins with its filter byte."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", 15_000, 15_000, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(15_000 * (1 + 15_000 // 8)), 9)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_a_bomb_is_refused_by_its_header() -> None:
+    """15,000 x 15,000 black pixels fit in 30 kB; nothing of them is unpacked."""
+    bomb = png(15_000, 15_000, 1, 0, bytes(15_000 * (1 + 15_000 // 8)))
     assert len(bomb) < 40_000
     assert reason(bomb) == "too-large"
+
+
+def test_sixteen_bit_colours_keep_their_high_byte() -> None:
+    assert decode_image(png(1, 1, 16, 2, bytes([0, 10, 99, 20, 99, 30, 99]))).tolist() == [[[10, 20, 30]]]
+
+
+def test_of_a_cameras_multi_picture_jpeg_the_first_is_the_photo() -> None:
+    preview = Image.new("RGB", (8, 8), "red")
+    decoded = decode_image(encoded(Image.fromarray(SMOOTH), "MPO", save_all=True, append_images=[preview], quality=95))
+    np.testing.assert_array_equal(decoded, decode_image(FILES["JPEG"]))
 
 
 def test_the_limit_counts_pixels() -> None:
