@@ -1,14 +1,15 @@
 """How much of the tokenizer's speed the pipeline keeps, and whether every way of running it writes the same bytes.
 
 Efficiency is images per second of `visent tokenize` on one process, after start-up, divided by the rate of a bare loop
-that only encodes ready arrays with the same tokenizer. Half of the bare loop runs before the pipeline and half after,
-so that a machine which slows down meanwhile does not decide the figure.
+that only encodes ready arrays with the same tokenizer. The two alternate in rounds, and the figure is the median round,
+so that other work on the machine does not decide it.
 
     python benchmarks/pipeline.py --images 2000
 """
 
 import argparse
 import hashlib
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,11 @@ from rich.table import Table
 from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job
 from pipelines.sources.folder import FolderSource
-from pipelines.tokenize import Summary, tokenize
+from pipelines.tokenize import tokenize
+from tokenizer.card import TokenizerCard
 from tokenizer.images import decode_image, prepare
 
+ROUNDS = 4  # of the bare loop and the pipeline, in turn
 READY = 256  # arrays held for the bare loop, encoded again and again
 MODES = {
     "one process": (),
@@ -46,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_pictures(root / "pictures", arguments.images)
+        write_pictures(root / "pictures", arguments.images, per_folder=arguments.images // ROUNDS)
         annotate = tuple(name for name in arguments.annotate.split(",") if name)
         results = efficiency(root, arguments.images, arguments.tokenizer, annotate)
         if arguments.bytes_of:
@@ -61,31 +64,33 @@ def main() -> None:
 
 
 def efficiency(root: Path, images: int, tokenizer: str, annotate: Sequence[str]) -> dict[str, object]:
-    """Measures the bare loop, the pipeline, and the bare loop again."""
+    """Alternates between the bare loop and the pipeline; each round has its own pictures and its own dataset."""
     encoder = shared_encoder(tokenizer)
-    summary_of = Job(out=str(root / "corpus"), name="corpus", annotate=tuple(annotate), tokenizer=tokenizer,
-                     source=FolderSource(paths=(str(root / "pictures"),), items_per_unit=500))  # fmt: skip
-    ready = _ready(root / "pictures", summary_of)
-    before = _bare(encoder, ready, images // 2)
-    summary: Summary = tokenize(summary_of)
-    after = _bare(encoder, ready, images // 2)
-    bare = 2 / (1 / before + 1 / after)
+    ready = _ready(sorted((root / "pictures").rglob("*.jpg"))[:READY], encoder.card)
+    each = images // ROUNDS
+    bare, piped, startups, encoded = [_bare(encoder, ready, each)], [], [], 0
+    for folder in sorted((root / "pictures").iterdir()):
+        source = FolderSource(paths=(str(folder),), items_per_unit=each)
+        job = Job(out=str(root / "corpus" / folder.name), name=folder.name, annotate=tuple(annotate),
+                  tokenizer=tokenizer, source=source)  # fmt: skip
+        summary = tokenize(job)
+        piped.append(summary.pictures_per_second)
+        startups.append(summary.startup_seconds)
+        encoded += summary.pictures
+        bare.append(_bare(encoder, ready, each))
+    ratios = [rate / statistics.mean(bare[n : n + 2]) for n, rate in enumerate(piped)]
     return {
-        "images_encoded": summary.pictures,
-        "bare_images_per_second": bare,
-        "bare_before": before,
-        "bare_after": after,
-        "pipeline_images_per_second": summary.pictures_per_second,
-        "efficiency": summary.pictures_per_second / bare,
-        "startup_seconds": summary.startup_seconds,
-        "seconds": summary.seconds,
-        "tokenizer": summary_of.card.name,
+        "images_encoded": encoded,
+        "bare_images_per_second": statistics.median(bare),
+        "pipeline_images_per_second": statistics.median(piped),
+        "efficiency": statistics.median(ratios),
+        "efficiency_of_each_round": [round(ratio, 3) for ratio in ratios],
+        "startup_seconds": statistics.median(startups),
+        "tokenizer": encoder.card.name,
     }
 
 
-def _ready(folder: Path, job: Job) -> np.ndarray:
-    paths = sorted(folder.rglob("*.jpg"))[:READY]
-    card = job.card
+def _ready(paths: Sequence[Path], card: TokenizerCard) -> np.ndarray:
     return np.stack([prepare(decode_image(path.read_bytes()), card.preset, card.image_size) for path in paths])
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,25 +13,37 @@ from pipelines.examples import Squares
 from pipelines.sources.base import Reject
 from tokenizer.tokenizer import Tokenizer, load
 
+IN_FLIGHT = 2  # batches being encoded
+
 _loading = threading.Lock()
 _loaded: dict[str, "Encoder"] = {}
 
 
 class Encoder:
-    """Encodes one batch at a time: XLA spreads it over all cores, so a second one would only wait for them."""
+    """Encodes two batches at a time: while one waits for a serial step of the network, the other has the cores.
+
+    More would only wait: XLA already spreads each batch over all cores. The threads are the process's, whatever the
+    number of workers in it.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        self.card = tokenizer.card
         self.batch_size = tokenizer.batch_size
         self.pictures = 0  # encoded so far in this process
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="encode")
+        self._counting = threading.Lock()
         size = tokenizer.card.image_size
         tokenizer.encode(np.zeros((1, size, size, 3), np.uint8))  # compiles, so that start-up ends here
 
+    def submit(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> "Future[np.ndarray]":
+        """Starts to encode; the result is uint16[n tokens_per_image]."""
+        return self._threads.submit(self.encode, pictures)
+
     def encode(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> UInt16[np.ndarray, "n t"]:
         """Returns the codes of the pictures."""
-        with self._lock:
-            codes = self._tokenizer.encode(pictures)
+        codes = self._tokenizer.encode(pictures)
+        with self._counting:
             self.pictures += len(pictures)
         return codes
 
@@ -60,14 +73,15 @@ class Encoded:
 
 
 def encoded(
-    examples: Iterable[Squares | Reject], encode: Callable[[np.ndarray], np.ndarray], batch_size: int
+    examples: Iterable[Squares | Reject], submit: Callable[[np.ndarray], "Future[np.ndarray]"], batch_size: int
 ) -> Iterator[Encoded | Reject]:
-    """Encodes a stream in full batches across examples and roles, in order; holds about one batch of pixels.
+    """Encodes a stream in full batches across examples and roles, in order; holds about three batches of pixels.
 
     A reject passes through at once, so it may overtake examples before it.
     """
     waiting: deque[Squares] = deque()
     pixels: list[np.ndarray] = []
+    running: deque[Future[np.ndarray]] = deque()
     codes: list[np.ndarray] = []
     for example in examples:
         if isinstance(example, Reject):
@@ -76,11 +90,15 @@ def encoded(
         waiting.append(example)
         pixels.extend(picture for pictures in example.pictures.values() for picture in pictures)
         while len(pixels) >= batch_size:
-            codes.extend(encode(np.stack(pixels[:batch_size])))
+            running.append(submit(np.stack(pixels[:batch_size])))
             del pixels[:batch_size]
+            if len(running) > IN_FLIGHT:
+                codes.extend(running.popleft().result())
         yield from _complete(waiting, codes)
     if pixels:
-        codes.extend(encode(np.stack(pixels)))
+        running.append(submit(np.stack(pixels)))
+    for batch in running:
+        codes.extend(batch.result())
     yield from _complete(waiting, codes)
 
 

@@ -47,7 +47,7 @@ class TokenizeUnit(beam.DoFn):
 
     def __init__(self, job: Job, digest: str, started: float) -> None:
         self._job, self._digest, self._started = job, digest, started
-        self._failed = False
+        self._begun = self._failed = False
         self._ready = Metrics.distribution("visent", "ready_ms")
         self._pictures = Metrics.counter("visent", "pictures")
         self._errors = Metrics.string_set("visent", "errors")
@@ -58,7 +58,9 @@ class TokenizeUnit(beam.DoFn):
             return
         try:
             encoder = shared_encoder(self._job.tokenizer)
-            self._ready.update(round(max(time.time() - self._started, 0) * 1000) if not encoder.pictures else 0)
+            if not self._begun:
+                self._begun = True
+                self._ready.update(round(max(time.time() - self._started, 0) * 1000))
             info = tokenize_unit(self._job, Work.from_json(element), self._digest, encoder)
         except UserError as error:
             self._failed = True

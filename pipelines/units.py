@@ -60,7 +60,7 @@ def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Re
     ready = ahead(_once(job.source.examples(work.unit)), look, _bytes_held, MAX_AHEAD // len(views))
     stills = set(job.schema.stills)
     later: list[list[Row]] = [[] for _ in views]
-    for result in encoded(chain.from_iterable(ready), encoder.encode, encoder.batch_size):
+    for result in encoded(chain.from_iterable(ready), encoder.submit, encoder.batch_size):
         if isinstance(result, Reject):
             rejects.append(result)
             continue

@@ -1,12 +1,32 @@
-"""A worker process of Beam's local runner (`python -m pipelines.worker`), which keeps Beam's log off the screen."""
+"""A worker process of Beam's local runner (`python -m pipelines.worker`): it keeps to its cores and to itself."""
 
+import json
 import logging
 import os
 import sys
 
+
+def share_of_cores(cores: list[int], worker: int, workers: int) -> list[int]:
+    """Returns the cores of one of several workers, so that their XLA threads do not fight for the same ones.
+
+    With more workers than cores, each may use all of them.
+    """
+    return cores if workers > len(cores) else cores[worker % workers :: workers]
+
+
+def _keep_to_own_cores() -> None:
+    """Binds this process; XLA starts as many threads as it finds cores here."""
+    options = json.loads(os.environ.get("PIPELINE_OPTIONS", "{}"))
+    workers = int(options.get("beam:option:direct_num_workers:v1", 1))
+    number = "".join(char for char in os.environ.get("WORKER_ID", "") if char.isdigit())
+    if number and workers > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, share_of_cores(sorted(os.sched_getaffinity(0)), int(number), workers))
+
+
 if __name__ == "__main__":
     if not os.environ.get("VISENT_TRACEBACK"):
         logging.disable(logging.CRITICAL)
+    _keep_to_own_cores()
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)  # type: ignore[no-untyped-call]

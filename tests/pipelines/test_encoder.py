@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pipelines.encoder import Encoded, encoded, shared_encoder
 from pipelines.examples import Squares
 from pipelines.prefetch import MAX_BYTES_AHEAD, ahead
 from pipelines.sources.base import Reject
+from pipelines.worker import share_of_cores
 from visent.errors import UserError
 
 
@@ -29,6 +31,7 @@ def fake_codes(pictures: np.ndarray) -> np.ndarray:
     return np.stack([pictures[:, 1, 1, 0], pictures[:, 0, 0, 0]], axis=1).astype(np.uint16)
 
 
+POOL = ThreadPoolExecutor(2)
 COUNTS = st.dictionaries(st.sampled_from(["image", "edge", "frames"]), st.integers(1, 9), min_size=1)
 
 
@@ -38,12 +41,12 @@ def test_every_example_gets_its_own_codes_in_order_and_batches_are_full(
 ) -> None:
     sizes: list[int] = []
 
-    def encode(pictures: np.ndarray) -> np.ndarray:
+    def submit(pictures: np.ndarray) -> Future[np.ndarray]:
         sizes.append(len(pictures))
-        return fake_codes(pictures)
+        return POOL.submit(fake_codes, pictures)
 
     examples = [example(number, one) for number, one in enumerate(counts)]
-    results = list(encoded(examples, encode, batch))
+    results = list(encoded(examples, submit, batch))
     assert all(size == batch for size in sizes[:-1])
     assert len(results) == len(examples)
     for result, given_ in zip(results, examples, strict=True):
@@ -56,7 +59,11 @@ def test_every_example_gets_its_own_codes_in_order_and_batches_are_full(
 
 def test_rejects_pass_through() -> None:
     reject = Reject(key="r", source="r", stage="read", reason="missing")
-    results = list(encoded([example(0, {"image": 1}), reject, example(1, {"image": 1})], fake_codes, 4))
+
+    def submit(pictures: np.ndarray) -> Future[np.ndarray]:
+        return POOL.submit(fake_codes, pictures)
+
+    results = list(encoded([example(0, {"image": 1}), reject, example(1, {"image": 1})], submit, 4))
     assert results[0] is reject
     assert len(results) == 3
 
@@ -134,3 +141,11 @@ def test_an_error_in_a_thread_is_raised_to_the_consumer(where: str) -> None:
     assert next(results) == 1
     with pytest.raises(UserError, match="broken"):
         next(results)
+
+
+@given(st.integers(1, 16), st.integers(1, 16))
+def test_worker_processes_share_the_cores_without_overlap(cores: int, workers: int) -> None:
+    shares = [share_of_cores(list(range(cores)), worker, workers) for worker in range(workers)]
+    if workers <= cores:
+        assert sorted(core for share in shares for core in share) == list(range(cores))
+    assert all(shares)
