@@ -41,13 +41,13 @@ def test_a_killed_run_repeated_ends_with_the_bytes_of_an_undisturbed_one(tmp_pat
     process = subprocess.Popen(
         command(source, killed, tiny), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    while len(list(killed.glob("*-of-*.json"))) < 5:
+    while len(list(killed.glob("train-*.json"))) < 5:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "dataset.json").exists()
-    done = {path.name: path.stat().st_mtime_ns for path in killed.glob("*-of-*.json")}
+    done = {path.name: path.stat().st_mtime_ns for path in killed.glob("train-*.json")}
     assert 5 <= len(done) < 61
     repeated = run(command(source, killed, tiny))
     assert repeated.returncode == 0, repeated.stderr
@@ -115,7 +115,7 @@ def test_an_interrupted_run_says_so_in_one_line(tmp_path: Path, tiny: str) -> No
     source = write_pictures(tmp_path / "in", 400)
     out = tmp_path / "d"
     process = subprocess.Popen(command(source, out, tiny), cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not list(out.glob("*-of-*.json")):
+    while not list(out.glob("train-*.json")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)

@@ -86,6 +86,7 @@ def bad_files(folder: Path) -> dict[str, str]:
     return {Path(name).stem: reason for name, (_, reason) in contents.items()}
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_every_bad_picture_is_rejected_with_its_reason_and_every_odd_one_gives_a_row(tmp_path: Path, tiny: str) -> None:
     """Law 4: rows and rejects together are the listing."""
     expected = bad_files(tmp_path / "in")
