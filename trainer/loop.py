@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -156,7 +157,7 @@ class _Stage:
                 state, metrics = step_function(state, *batch)
                 self.window.add(step, metrics)
                 self._report(state, step)
-                bar.advance(1, f"loss {self.window.loss:.3f}")
+                bar.advance(1, f"loss {self.window.loss:.3f}" if math.isfinite(self.window.loss) else "")
         return state
 
     def _batch(self, step: int) -> tuple[Any, Any]:

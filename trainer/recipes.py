@@ -41,24 +41,25 @@ def lvm_lite(model: ModelConfig) -> RunConfig:
 def tiny(model: ModelConfig) -> RunConfig:
     """Both stages in minutes on a laptop; contexts are the manifest's."""
     images = StageConfig(
-        steps=60,
+        steps=40,
         batch_sentences=16,
         learning_rate=3e-3,
         final_learning_rate=5e-4,
         warmup_steps=10,
     )
     sequences = StageConfig(
-        steps=160,
-        batch_sentences=4,
+        steps=500,
+        batch_sentences=2,
         learning_rate=2e-3,
         final_learning_rate=1e-4,
+        warmup_steps=10,
     )
     return RunConfig(
         recipe="tiny",
         model=model,
         stages={"images": images, "sequences": sequences},
-        log_every=5,
-        checkpoint_every=50,
+        log_every=10,
+        checkpoint_every=100,
         evaluate_sentences=32,
     )
 

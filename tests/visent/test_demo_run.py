@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-SHORT = ["--train", "stages.images.steps=2", "--train", "stages.sequences.steps=2"]
+SHORT = ["--train", "stages.images.steps=10", "--train", "stages.sequences.steps=10"]
 
 
 def _demo(out: Path) -> subprocess.CompletedProcess[str]:

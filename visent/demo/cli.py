@@ -20,7 +20,7 @@ def demo(out: Path, train: tuple[str, ...]) -> None:
     \b
     Example:
       visent demo --out demo-output
-      visent demo --out quick --train stages.images.steps=10 --train stages.sequences.steps=5
+      visent demo --out quick --train stages.images.steps=10 --train stages.sequences.steps=10
     """
     from visent.demo import media, report, steps
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from manifests.dataset import DatasetFacts, load_facts
 from visent.demo.plots import read_lines
-from visent.demo.steps import Step, command_line
+from visent.demo.steps import DATASETS, Step, command_line
 
 
 def table(out: Path, steps: Sequence[Step], record: Mapping[str, Any]) -> list[dict[str, object]]:
@@ -25,7 +25,7 @@ def work(out: Path, step: Step) -> tuple[int, str]:
     """Returns how much a step did and its unit; 0 and "" where nothing is worth counting."""
     command, *rest = step.arguments
     if command == "tokenize" and rest[0] == "--views-from":
-        return images(load_facts(str(out / "corpus" / "depth")), augmented=True), "images"
+        return sum(images(load_facts(str(out / "corpus" / name)), augmented=True) for name in DATASETS), "images"
     if command == "tokenize":
         return images(load_facts(rest[rest.index("--out") + 1]), augmented=False), "images"
     if command == "verify":
@@ -53,7 +53,7 @@ def images(facts: DatasetFacts, *, augmented: bool) -> int:
 def trained_tokens(run: Path) -> int:
     """Returns the tokens of all steps of a finished run."""
     lock = json.loads((run / "manifest.lock.json").read_text())
-    stages = json.loads((run / "config.json").read_text())["stages"]
+    stages = json.loads((run / "config.json").read_text())["config"]["stages"]
     return sum(s["steps"] * s["batch_sentences"] * int(lock["stages"][name]["context"]) for name, s in stages.items())
 
 
