@@ -44,9 +44,12 @@ def _sentences(page: Page) -> None:
 
 
 def _shares(page: Page, record: dict[str, Any]) -> None:
-    page.heading("Shares before and after balancing", "Depth has one picture, and no task has as many rows as its "
-                 "share would read. The balance asks for augmented views, most for depth; they are tokenized as further "
-                 "rows of the same example, and no finished shard is touched.")  # fmt: skip
+    page.heading(
+        "Shares before and after balancing",
+        "Depth has one picture, and no task has as many rows as its share would read. The balance asks for augmented "
+        "views, most for depth; they are tokenized as further rows of the same examples, and no finished shard is "
+        "touched.",
+    )
     page.picture("before.png", "Before")
     page.picture("after.png", "After")
     page.output(_output(record, "manifest balance"))
