@@ -48,8 +48,8 @@ def tiny(model: ModelConfig) -> RunConfig:
         warmup_steps=10,
     )
     sequences = StageConfig(
-        steps=500,
-        batch_sentences=2,
+        steps=250,
+        batch_sentences=4,
         learning_rate=2e-3,
         final_learning_rate=1e-4,
         warmup_steps=10,

@@ -103,7 +103,8 @@ def losses_of_open(run):
 @pytest.mark.slow
 def test_four_devices_give_the_losses_of_one(manifest, tmp_path):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    short = ["--set", "stages.images.steps=4", "--set", "stages.sequences.steps=3"]
+    settings = ("images.steps=4", "images.warmup_steps=1", "sequences.steps=3", "sequences.warmup_steps=1")
+    short = [argument for setting in settings for argument in ("--set", f"stages.{setting}")]
     assert train(manifest, tmp_path / "one", *short)[0] == 0
     code, _, err = train(manifest, tmp_path / "four", *short, env=flags)
     assert code == 0, err
