@@ -55,14 +55,14 @@ def photograph(report: Path) -> Image.Image:
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """Writes a picture at the README's width, in few colours."""
+    """Writes a picture at the README's width."""
     height = round(picture.height * WIDTH / picture.width)
     small = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    small.quantize(224).save(HERE / name, optimize=True)
+    small.save(HERE / name, quality=88, optimize=True)
     print(HERE / name)
 
 
 if __name__ == "__main__":
     demo = Path(sys.argv[1])
-    save(sentences(demo), "demo.png")
-    save(photograph(demo / "report.html"), "report.png")
+    save(sentences(demo), "demo.jpg")
+    save(photograph(demo / "report.html"), "report.jpg")

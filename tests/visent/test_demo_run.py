@@ -30,8 +30,12 @@ def test_demo_writes_a_report_that_stands_alone_and_does_nothing_twice(tmp_path:
         assert shown in report.read_text(), shown
 
     shards = {p: p.stat().st_mtime_ns for p in out.glob("corpus/*/*.parquet")}
+    before = (out / "before.png").read_bytes()
+    assert before != (out / "after.png").read_bytes(), "the balance changed nothing"
+    assert report.read_text().count("photos/rocket_cut_short.jpg") == 1, "a file is listed once, however many views"
     record = json.loads((out / "steps.json").read_text())
     second = _demo(out)
     assert second.returncode == 0, second.stderr[-2000:]
     assert {p: p.stat().st_mtime_ns for p in out.glob("corpus/*/*.parquet")} == shards
     assert json.loads((out / "steps.json").read_text()) == record
+    assert (out / "before.png").read_bytes() == before, "the state before balancing is shown, also by a second run"

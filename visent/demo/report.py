@@ -84,6 +84,8 @@ def _rejects(page: Page, out: Path) -> None:
     rows: list[dict[str, object]] = []
     for name in DATASETS:
         for file in sorted((out / "corpus" / name).glob("*.rejects.jsonl")):
+            if ".views-" in file.name:
+                continue  # the same files again, met once more when the views were made
             for line in plots.read_lines(file):
                 rows.append({"dataset": name, **{k: line[k] for k in ("source", "stage", "reason", "detail")}})
     page.table(rows)

@@ -30,6 +30,7 @@ class Step:
 
     title: str
     arguments: tuple[str, ...]
+    once: bool = False  # shows or makes the state of its time, which a later run would not find again
 
 
 def command_line(step: Step) -> str:
@@ -46,8 +47,8 @@ def plan(out: Path, train: Sequence[str] = ()) -> list[Step]:
     return [*_tokenize(out), *_balance(out, manifest), *_draw(out, manifest), *_train(out, manifest, run, train)]
 
 
-def _step(title: str, *arguments: object) -> Step:
-    return Step(title=title, arguments=tuple(str(argument) for argument in arguments))
+def _step(title: str, *arguments: object, once: bool = False) -> Step:
+    return Step(title=title, arguments=tuple(str(argument) for argument in arguments), once=once)
 
 
 def _tokenize(out: Path) -> list[Step]:
@@ -68,8 +69,8 @@ def _tokenize(out: Path) -> list[Step]:
 
 def _balance(out: Path, manifest: Path) -> list[Step]:
     return [
-        _step("Shares before balancing", "manifest", "show", manifest, "--plot", out / "before.png"),
-        _step("The balance asks for views of the long tail", "manifest", "balance", manifest),
+        _step("Shares before balancing", "manifest", "show", manifest, "--plot", out / "before.png", once=True),
+        _step("The balance asks for views of the long tail", "manifest", "balance", manifest, once=True),
         _step("The missing views are tokenized", "tokenize", "--views-from", manifest),
         _step("Shares after balancing", "manifest", "show", manifest, "--plot", out / "after.png"),
         _step("The manifest is resolved into a lock", "manifest", "lock", manifest),
@@ -112,6 +113,8 @@ def run_all(steps: Sequence[Step], record: Path, cache: Path) -> dict[str, Any]:
     done: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
     started = time.monotonic()
     for number, step in enumerate(steps, 1):
+        if step.once and command_line(step) in done:
+            continue
         passed = time.monotonic() - started
         console.print(f"\n[bold]\\[{number}/{len(steps)}, {passed:.0f} s] {step.title}[/bold]")
         console.print(command_line(step), style="dim", markup=False)
