@@ -278,8 +278,7 @@ def _stage_from(name: str, value: Mapping[str, Any]) -> LockedStage:
         splits = {split: SplitCount(**count) for split, count in entry["splits"].items()}
         tasks.append(LockedTask(task=task, count=entry["count"], images_per_sentence=entry["images_per_sentence"],
                                 examples_per_sentence=entry["examples_per_sentence"], splits=splits))  # fmt: skip
-    return LockedStage(name=name, context=value["context"], period=value["period"], tasks=tuple(tasks),
-                       )  # fmt: skip
+    return LockedStage(name=name, context=value["context"], period=value["period"], tasks=tuple(tasks))
 
 
 def default_path(manifest_path: str) -> str:

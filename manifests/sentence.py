@@ -23,7 +23,6 @@ class Grammar:
 
     roles: tuple[str, ...]
     images_per_sentence: int
-    images_per_example: int
     examples_per_sentence: int  # the cut one included
     frames_per_clip: int  # 0 where the sentence has no clip role
     frames_needed: int  # a clip with fewer cannot be used
@@ -61,7 +60,6 @@ def grammar(task: Task, roles: Mapping[str, str], context: int, tokens_per_image
     return Grammar(
         roles=task.sentence,
         images_per_sentence=images,
-        images_per_example=len(one),
         examples_per_sentence=-(-images // len(one)),
         frames_per_clip=count,
         frames_needed=_frames_needed(task.frames, count),

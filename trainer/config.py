@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from visent.errors import UserError, unknown
+from visent.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +128,6 @@ class RunConfig:
         _require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 up to 2**32 - 1")
 
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.stages.values())
-
     def to_json(self) -> dict[str, Any]:
         """Returns the configuration as plain JSON values."""
         return dataclasses.asdict(self)
@@ -152,13 +147,6 @@ class RunConfig:
                 f"run configuration does not fit this version of visent ({error}): "
                 "use the version that wrote it, or start a new run"
             ) from error
-
-
-def get_stage(config: RunConfig, name: str) -> StageConfig:
-    """Returns a stage by name; an unknown name is a `UserError` with the nearest one."""
-    if name not in config.stages:
-        raise unknown("stage", name, config.stages)
-    return config.stages[name]
 
 
 def _require(holds: bool, name: str, got: object, expected: str) -> None:

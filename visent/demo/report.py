@@ -71,8 +71,12 @@ def _training(page: Page, out: Path) -> None:
 
 
 def _generated(page: Page, out: Path) -> None:
-    page.heading("Generated images", "Prompt, what the model made of it, and the truth, from rows that it was not "
-                 "trained on; depth has only its one picture, so its prompts were trained on.")  # fmt: skip
+    page.heading(
+        "Generated images",
+        "Prompt, what the model made of it, and the truth, from rows that it was not trained on; depth has but its one "
+        "picture, so its prompts were trained on. After minutes on so few pictures the model knows textures and tones, "
+        "and does not follow its prompts yet.",
+    )
     for task in SENTENCE_TASKS:
         made = json.loads((out / "generated" / task / "generated.json").read_text())
         for sample in made["samples"][:STRIPS]:
