@@ -17,7 +17,8 @@ from machine import save
 from rich.console import Console
 from rich.table import Table
 
-from tokenizer.tokenizer import Tokenizer, load
+from tokenizer.load import load
+from tokenizer.tokenizer import Tokenizer
 
 REPEATS = 5
 

@@ -11,7 +11,8 @@ from jaxtyping import UInt8, UInt16
 
 from pipelines.examples import Squares
 from pipelines.sources.base import Reject
-from tokenizer.tokenizer import Tokenizer, load
+from tokenizer.load import load
+from tokenizer.tokenizer import Tokenizer
 
 IN_FLIGHT = 2  # batches being encoded
 

@@ -14,7 +14,8 @@ from manifests.schema import Row
 from manifests.shards import ShardInfo, read_rows
 from pipelines.sheet import Line, draw
 from tokenizer.card import TokenizerCard
-from tokenizer.tokenizer import Tokenizer, load
+from tokenizer.load import load
+from tokenizer.tokenizer import Tokenizer
 from visent.errors import UserError, unknown
 
 FRAMES_SHOWN = 8  # of a clip, evenly spaced

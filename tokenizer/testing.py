@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tokenizer.tokenizer import save
+from tokenizer.checkpoints.folder import save
 from tokenizer.vqgan import VQGAN, VQGANConfig
 
 TINY = VQGANConfig(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from manifests.lock import Lock, load_lock
-from tokenizer import tokenizer as tokenizers
+from tokenizer.load import load
 from tokenizer.tokenizer import Tokenizer
 from trainer import model as llama
 from trainer import pictures
@@ -63,7 +63,7 @@ def load_tokenizer(name_or_path: str, lock: Lock) -> Tokenizer:
     Raises:
         UserError: it is another one.
     """
-    found = tokenizers.load(name_or_path)
+    found = load(name_or_path)
     if found.card.fingerprint != lock.card.fingerprint:
         raise UserError(
             f"tokenizer {name_or_path!r} has fingerprint {found.card.fingerprint}, the run was trained on tokens of "

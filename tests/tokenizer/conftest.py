@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from small_run import read
 
-from tokenizer.photos import Photos
+from tokenizer.training.pictures import Photos
 
 
 @pytest.fixture(scope="session")

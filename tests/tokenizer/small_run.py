@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from tokenizer.photos import Photos
 from tokenizer.testing import TINY
-from tokenizer.train import TrainConfig
+from tokenizer.training.pictures import Photos
+from tokenizer.training.train import TrainConfig
 
 CONFIG = TrainConfig(
     network=dataclasses.replace(TINY, codebook_size=32),

@@ -5,8 +5,9 @@ import pytest
 
 from tokenizer.card import PRETRAINED
 from tokenizer.images import prepare
+from tokenizer.load import load
 from tokenizer.quality import judge, psnr
-from tokenizer.tokenizer import Tokenizer, load
+from tokenizer.tokenizer import Tokenizer
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "rocket")
 

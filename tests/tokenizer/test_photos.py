@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_run import read
 
-from tokenizer.photos import Photos
+from tokenizer.training.pictures import Photos
 from visent.errors import UserError
 
 

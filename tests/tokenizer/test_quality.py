@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenizer.load import load
 from tokenizer.quality import judge, psnr, round_trip_sheet, usage
 from tokenizer.testing import tiny_tokenizer_dir
-from tokenizer.tokenizer import load
 
 
 def test_psnr_of_a_known_error() -> None:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenizer.load import load
 from tokenizer.testing import TINY, tiny_tokenizer_dir
-from tokenizer.tokenizer import Tokenizer, load
+from tokenizer.tokenizer import Tokenizer
 from visent.errors import UserError
 
 

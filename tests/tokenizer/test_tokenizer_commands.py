@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from small_run import CONFIG
 
-from tokenizer.cli import run_training, tokenizer
-from tokenizer.photos import Photos
+from tokenizer.cli import tokenizer
+from tokenizer.commands.train import run_training
 from tokenizer.testing import tiny_tokenizer_dir
-from tokenizer.train import Trainer
+from tokenizer.training.pictures import Photos
+from tokenizer.training.train import Trainer
 from visent.errors import UserError
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from small_run import CONFIG, read
 
-from tokenizer.cli import run_training
-from tokenizer.photos import Photos
+from tokenizer.commands.train import run_training
+from tokenizer.load import load
 from tokenizer.quality import judge
-from tokenizer.resume import restore_state, save_state
-from tokenizer.tokenizer import load
-from tokenizer.train import Trainer, coarse_chroma, default_recipe, follow, learning_rate
+from tokenizer.training.pictures import Photos
+from tokenizer.training.resume import restore_state, save_state
+from tokenizer.training.train import Trainer, coarse_chroma, default_recipe, follow, learning_rate
 from visent.errors import UserError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from tokenizer.train import TrainConfig, Trainer
+from tokenizer.training.train import TrainConfig, Trainer
 from visent.errors import UserError
 
 

@@ -18,7 +18,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from tokenizer.photos import Photos
+from tokenizer.training.pictures import Photos
 from tokenizer.vqgan import SMALL, VQGAN, VQGANConfig
 from visent.errors import UserError
 
