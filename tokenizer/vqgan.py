@@ -23,8 +23,8 @@ class VQGANConfig:
 
     channels: int
     channel_mult: tuple[int, ...]  # width of each level over `channels`, finest first
-    num_res_blocks: int  # of each encoder level; a decoder level has `decoder_res_blocks`
-    decoder_res_blocks: int
+    num_res_blocks: int  # of each encoder level
+    decoder_res_blocks: int  # of each decoder level; 0: no decoder, the network only encodes
     z_channels: int
     codebook_size: int
     codebook_dim: int
@@ -33,6 +33,7 @@ class VQGANConfig:
     attn_resolutions: tuple[int, ...] = ()  # sides of the feature maps that get self-attention
     mid_attention: bool = False
     norm_groups: int = 32
+    signed_pixels: bool = False  # the weights expect pixels in [-1, 1] (taming, LWM) instead of [0, 1]
 
     def __post_init__(self) -> None:
         if self.image_size % self.downsampling:
@@ -50,6 +51,11 @@ class VQGANConfig:
     def grid(self) -> int:
         """Codes on each side of an image."""
         return self.image_size // self.downsampling
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether codes become images again; weights for tokenizing alone carry no decoder."""
+        return self.decoder_res_blocks > 0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "VQGANConfig":
@@ -259,12 +265,14 @@ class VQGAN(nnx.Module):
         self.quant_conv = _conv(config.z_channels, config.codebook_dim, 1, rngs)
         draw = nnx.initializers.normal(1.0)
         self.codebook = nnx.Param(draw(rngs.params(), (config.codebook_size, config.codebook_dim)))
-        self.post_quant_conv = _conv(config.codebook_dim, config.z_channels, 1, rngs)
-        self.decoder = Decoder(config, rngs)
+        if config.has_decoder:
+            self.post_quant_conv = _conv(config.codebook_dim, config.z_channels, 1, rngs)
+            self.decoder = Decoder(config, rngs)
 
     def latents(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n gh gw d"]:
         """Returns the features before quantization; images in [0, 1]."""
-        return self.quant_conv(self.encoder(fold(images, self.config.patch_size)))
+        pixels = 2 * images - 1 if self.config.signed_pixels else images
+        return self.quant_conv(self.encoder(fold(pixels, self.config.patch_size)))
 
     def quantize(self, latents: Float[Array, "*grid d"]) -> Int[Array, "*grid"]:
         """Returns the code nearest to each feature (Euclidean)."""
@@ -275,8 +283,18 @@ class VQGAN(nnx.Module):
         return self.quantize(self.latents(images)).reshape(images.shape[0], -1)
 
     def reconstruct(self, latents: Float[Array, "n gh gw d"]) -> Float[Array, "n h w 3"]:
-        """Returns images, not clipped, from features that were quantized or not."""
-        return unfold(self.decoder(self.post_quant_conv(latents)), self.config.patch_size)
+        """Returns images, around [0, 1] but not clipped, from features that were quantized or not.
+
+        Raises:
+            UserError: the weights carry no decoder.
+        """
+        if not self.config.has_decoder:
+            raise UserError(
+                "this tokenizer holds an encoder and a codebook but no decoder: it turns images into codes and not "
+                "back; decode with the complete checkpoint (`visent tokenizer card` prints the fingerprint: both agree)"
+            )
+        pixels = unfold(self.decoder(self.post_quant_conv(latents)), self.config.patch_size)
+        return (pixels + 1) / 2 if self.config.signed_pixels else pixels
 
     def decode(self, codes: Int[Array, "n t"]) -> Float[Array, "n h w 3"]:
         """Returns images in [0, 1] of whole code grids."""
