@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import read
+from small_run import PALETTE, read
 
-from tokenizer.training.pictures import Photos
+from tokenizer.training.pictures import Pictures
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +24,17 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def photos(photo_folder: Path) -> Photos:
+def rendering_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve label maps: rectangles of eight colours, none of which mixes two of them."""
+    root = tmp_path_factory.mktemp("renderings")
+    rng = np.random.default_rng(1)
+    for i in range(12):
+        picture = Image.fromarray(PALETTE[rng.integers(0, 8, (5, 5))])
+        size = (int(rng.integers(40, 90)), int(rng.integers(40, 90)))
+        picture.resize(size, Image.Resampling.NEAREST).save(root / f"{i:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(photo_folder: Path) -> Pictures:
     return read(photo_folder)

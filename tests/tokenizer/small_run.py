@@ -1,11 +1,16 @@
 """What the default recipe does, on 32 x 32 pixels."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tokenizer.testing import TINY
-from tokenizer.training.pictures import Photos
-from tokenizer.training.train import TrainConfig
+from tokenizer.training.config import TrainConfig
+from tokenizer.training.pictures import Pictures
 
 CONFIG = TrainConfig(
     network=dataclasses.replace(TINY, codebook_size=32),
@@ -16,10 +21,16 @@ CONFIG = TrainConfig(
     free_steps=2,
     warmup_steps=4,
     learning_rate=3e-3,
+    ema_decay=0.8,
     holdout=4,
+    max_pictures=100,
 )
 
+# Corners of the colour cube, so that any mixture of two of them is seen as such.
+PALETTE = np.array(list(itertools.product((0, 255), repeat=3)), np.uint8)
 
-def read(*folders: Path, holdout: int = 4, max_pictures: int = 100) -> Photos:
+
+def read(*folders: Path, renderings: Sequence[tuple[Path, float]] = (), **changes: Any) -> Pictures:
     """Reads the pictures of some folders for that run."""
-    return Photos(folders, size=32, preset="crop", holdout=holdout, max_pictures=max_pictures)
+    shares = tuple(share for _, share in renderings)
+    return Pictures(dataclasses.replace(CONFIG, rendering_shares=shares, **changes), folders, renderings)

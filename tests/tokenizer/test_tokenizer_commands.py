@@ -14,7 +14,7 @@ from small_run import CONFIG
 from tokenizer.cli import tokenizer
 from tokenizer.commands.train import run_training
 from tokenizer.testing import tiny_tokenizer_dir
-from tokenizer.training.pictures import Photos
+from tokenizer.training.pictures import Pictures
 from tokenizer.training.train import Trainer
 from visent.errors import UserError
 
@@ -53,10 +53,13 @@ def test_eval_reads_names_that_are_not_utf8(photo_folder: Path, tmp_path: Path) 
         (["card", "nowhere"], "no tokenizer at 'nowhere'"),
         (["eval", "nowhere", "--tokenizer", "TINY"], "no folder 'nowhere'"),
         (["eval", "PHOTOS", "--tokenizer", "TINY", "--sheet", "/proc/none/sheet.png"], "cannot write the sheet"),
-        (["train", "nowhere", "--out", "OUT"], "no folder 'nowhere'"),
+        (["train", "nowhere", "--out", "OUT"], "no file or folder 'nowhere'"),
         (["train", "PHOTOS", "--out", "OUT", "--steps", "100"], "steps 100: expected more than the 200"),
         (["train", "PHOTOS", "--out", "OUT", "--about", "CC0"], "expected KEY=TEXT"),
         (["train", "PHOTOS", "--out", "OUT", "--holdout", "24"], "none is left to train on"),
+        (["train", "PHOTOS", "--out", "OUT", "--renderings", "masks"], "expected FOLDER=SHARE"),
+        (["train", "PHOTOS", "--out", "OUT", "--renderings", "masks=much"], "expected FOLDER=SHARE"),
+        (["train", "PHOTOS", "--out", "OUT", "--renderings", "masks=0.6", "--renderings", "x=0.5"], "their sum, 1.1,"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments: list[str], message: str, photo_folder: Path, tmp_path: Path) -> None:
@@ -75,7 +78,7 @@ def test_help_loads_no_network(tmp_path: Path) -> None:
     assert "visent tokenizer train photos/ --out my-tokenizer" in done.stdout
 
 
-def test_figures_of_a_resumed_run_stand_once(photos: Photos, tmp_path: Path) -> None:
+def test_figures_of_a_resumed_run_stand_once(photos: Pictures, tmp_path: Path) -> None:
     log = tmp_path / "training" / "metrics.jsonl"
     log.parent.mkdir()
     log.write_text('{"step": 0, "kept": 1}\n{"step": 40, "done": "again"}\n')

@@ -13,14 +13,15 @@ from small_run import CONFIG, read
 from tokenizer.commands.train import run_training
 from tokenizer.load import load
 from tokenizer.quality import judge
-from tokenizer.training.pictures import Photos
+from tokenizer.training.config import default_recipe
+from tokenizer.training.pictures import Pictures
 from tokenizer.training.resume import restore_state, save_state
-from tokenizer.training.train import Trainer, coarse_chroma, default_recipe, follow, learning_rate
+from tokenizer.training.train import Trainer, coarse_chroma, follow, learning_rate
 from visent.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def undisturbed(photos: Photos, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Path, list[dict]]:
+def undisturbed(photos: Pictures, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Path, list[dict]]:
     """A whole run, with the checkpoint of its step 20."""
     trainer, path, figures = Trainer(CONFIG, photos), tmp_path_factory.mktemp("run") / "state.safetensors", []
     for step, values in enumerate(trainer.run(), start=1):
@@ -50,7 +51,7 @@ def test_a_resumed_run_is_the_undisturbed_one(
 
 
 def test_a_run_may_be_made_longer_until_its_rate_falls(
-    undisturbed: tuple[Trainer, Path, list[dict]], photos: Photos
+    undisturbed: tuple[Trainer, Path, list[dict]], photos: Pictures
 ) -> None:
     _, path, _ = undisturbed
     longer = Trainer(dataclasses.replace(CONFIG, steps=60), photos)
@@ -61,7 +62,7 @@ def test_a_run_may_be_made_longer_until_its_rate_falls(
 
 
 def test_another_run_is_refused_by_what_changed(
-    undisturbed: tuple[Trainer, Path, list[dict]], photos: Photos, photo_folder: Path
+    undisturbed: tuple[Trainer, Path, list[dict]], photos: Pictures, photo_folder: Path
 ) -> None:
     _, path, _ = undisturbed
     with pytest.raises(UserError, match="of another run: commitment, l1_weight changed"):
@@ -70,22 +71,38 @@ def test_another_run_is_refused_by_what_changed(
         restore_state(path, Trainer(CONFIG, read(photo_folder / "part0")))
 
 
-def test_a_damaged_checkpoint_is_one_clear_line(photos: Photos, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_one_clear_line(photos: Pictures, tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="cannot read the checkpoint"):
         restore_state(tmp_path / "state.safetensors", Trainer(CONFIG, photos))
 
 
-def test_a_finished_run_leaves_a_tokenizer_its_figures_and_a_sheet(photos: Photos, tmp_path: Path) -> None:
+def test_a_finished_run_leaves_a_tokenizer_its_figures_and_a_sheet(photos: Pictures, tmp_path: Path) -> None:
     card = run_training(Trainer(CONFIG, photos), tmp_path, "mine", {"licence": "CC0"})
     assert card.about["licence"] == "CC0"
-    assert card.about["pictures"] == "20 trained on, 4 held out, of 24 files"
-    assert "step 40 of 40" in card.about["recipe"]
+    assert card.about["pictures"] == "20 photos trained on, 4 held out, of 24 files"
+    assert card.about["trained for"] == "40 of 40 steps"
     lines = [json.loads(line) for line in (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()]
-    quality = judge(load(tmp_path), photos.held_out_squares())
-    assert lines[-1]["held_out"]["psnr"] == pytest.approx(quality.psnr)
-    assert (tmp_path / "training" / "round-trips.png").read_bytes()[:4] == b"\x89PNG"
+    quality = judge(load(tmp_path), photos.held_out(exact=False))
+    assert lines[-1]["held_out"]["photos"]["psnr"] == pytest.approx(quality.psnr)
+    assert (tmp_path / "training" / "photos.png").read_bytes()[:4] == b"\x89PNG"
     assert (tmp_path / "training" / "state.safetensors").exists()
+
+
+def test_the_exported_weights_are_the_running_mean(photos: Pictures) -> None:
+    def kernel() -> np.ndarray:
+        return np.asarray(trainer.model().encoder.conv_in.kernel[...])
+
+    trainer = Trainer(CONFIG, photos)
+    mean, run = kernel(), trainer.run()
+    for step in range(6):
+        next(run)
+        decay = min(CONFIG.ema_decay, (1 + step) / (10 + step))
+        raw = np.asarray(trainer.state.params["encoder"]["conv_in"]["kernel"][...])
+        mean = decay * mean + (1 - decay) * raw
+        np.testing.assert_allclose(kernel(), mean, atol=1e-6)
+    assert np.abs(kernel() - raw).max() > 1e-4
+    np.testing.assert_array_equal(trainer.model().codebook[...], trainer.state.params["codebook"][...])
 
 
 def test_the_codebook_moves_towards_the_features_that_chose_it() -> None:
@@ -119,7 +136,7 @@ def test_the_rate_rises_holds_and_falls_to_zero() -> None:
     assert [round(float(rate(step)), 4) for step in (0, 50, 100, 600, 800, 1000)] == [0, 0.25, 0.5, 0.5, 0.25, 0]
 
 
-@pytest.mark.parametrize("change", [{"crop": 20}, {"steps": 2}])
+@pytest.mark.parametrize("change", [{"crop": 20}, {"steps": 2}, {"ema_decay": 1.0}])
 def test_an_impossible_recipe_is_refused(change: dict) -> None:
     with pytest.raises(UserError):
         dataclasses.replace(CONFIG, **change)

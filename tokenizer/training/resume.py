@@ -11,14 +11,15 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from tokenizer.training.train import TrainConfig, Trainer
+from tokenizer.training.config import TrainConfig
+from tokenizer.training.train import Trainer
 from visent.errors import UserError
 
 
 def save_state(path: Path, trainer: Trainer) -> None:
     """Writes the state of a run beside its configuration; an older checkpoint stays whole until the new one is."""
     tensors = {name: np.asarray(value) for name, value in _named(trainer.state)}
-    metadata = {"config": _config_text(trainer.config), "pictures": trainer.photos.digest}
+    metadata = {"config": _config_text(trainer.config), "pictures": trainer.pictures.digest}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     safetensors.numpy.save_file(tensors, partial, metadata=metadata)
@@ -49,7 +50,7 @@ def _check(path: Path, metadata: dict[str, str], step: int, trainer: Trainer) ->
     changed = {name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)}
     if changed == {"steps"} and step <= min(trainer.config.fall_begins, _fall_begins(trainer.config, theirs["steps"])):
         changed = set()
-    if trainer.photos.digest != metadata["pictures"]:
+    if trainer.pictures.digest != metadata["pictures"]:
         changed.add("pictures")
     if changed:
         raise UserError(

@@ -18,57 +18,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from tokenizer.training.pictures import Photos
-from tokenizer.vqgan import SMALL, VQGAN, VQGANConfig
-from visent.errors import UserError
+from tokenizer.training.config import TrainConfig
+from tokenizer.training.pictures import Pictures
+from tokenizer.vqgan import VQGAN, VQGANConfig
 
 PIXEL_VARIANCE = 0.06  # of photos in [0, 1]; puts the error of pixels on the scale of the features' error
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that decides the weights, besides the pictures."""
-
-    network: VQGANConfig = SMALL
-    preset: str = "crop"
-    steps: int = 4500
-    batch_size: int = 16  # crops per step
-    crop: int = 128  # pixels
-    full_every: int = 4  # each such step takes whole images instead, as many as have the pixels of the crops
-    free_steps: int = 200  # at the start, without quantization
-    warmup_steps: int = 200
-    decay_fraction: float = 0.4  # of all steps, at the end, in which the learning rate falls to zero
-    learning_rate: float = 1e-3
-    clip_norm: float = 1.0
-    l1_weight: float = 0.1
-    chroma_weight: float = 4.0  # of the coarse colour error; without it red and green turn brown
-    commitment: float = 0.25
-    codebook_decay: float = 0.99
-    revive_below: float = 0.1  # of the mean number of choices
-    seed: int = 0
-    holdout: int = 40
-    max_pictures: int = 8000
-
-    def __post_init__(self) -> None:
-        if self.crop % self.network.downsampling:
-            raise UserError(f"crop {self.crop} is no multiple of {self.network.downsampling}, the pixels of one code")
-        if self.steps <= self.free_steps:
-            raise UserError(f"steps {self.steps}: expected more than the {self.free_steps} steps without quantization")
-
-    @property
-    def full_batch_size(self) -> int:
-        """Whole images in a step that takes them."""
-        return max(1, self.batch_size * self.crop**2 // self.network.image_size**2)
-
-    @property
-    def fall_begins(self) -> int:
-        """The step from which the learning rate falls."""
-        return max(self.warmup_steps, self.steps - int(self.steps * self.decay_fraction))
-
-
-def default_recipe(**changes: Any) -> TrainConfig:
-    """Returns the recipe of the tokenizer that ships with visent."""
-    return dataclasses.replace(TrainConfig(), **changes)
 
 
 @functools.partial(jax.tree_util.register_dataclass)
@@ -77,6 +31,7 @@ class TrainState:
     """All that a checkpoint holds."""
 
     params: Any  # of the network, the codebook among them
+    average: Any  # running mean of the parameters; None where the configuration asks for none
     optimizer: Any
     counts: Float[Array, "k"]  # running mean of the choices per step of each code
     sums: Float[Array, "k d"]  # running mean of the sum of the features that chose it
@@ -99,12 +54,13 @@ def learning_rate(config: TrainConfig) -> optax.Schedule:
 class Trainer:
     """One training run in memory; `state` is replaced by every step."""
 
-    def __init__(self, config: TrainConfig, photos: Photos) -> None:
-        self.config, self.photos = config, photos
+    def __init__(self, config: TrainConfig, pictures: Pictures) -> None:
+        self.config, self.pictures = config, pictures
         self.graph, _ = nnx.split(nnx.eval_shape(lambda: VQGAN(config.network, nnx.Rngs(0))), nnx.Param)
         params = _draw(config.network, config.seed)
         self.state = TrainState(
             params,
+            jax.tree.map(jnp.copy, params) if config.ema_decay else None,
             _optimizer(config).init(params),
             counts=jnp.ones(config.network.codebook_size),
             sums=jnp.zeros((config.network.codebook_size, config.network.codebook_dim)),
@@ -117,8 +73,11 @@ class Trainer:
         return int(self.state.step)
 
     def model(self) -> VQGAN:
-        """Returns the network as trained so far."""
-        model = nnx.merge(self.graph, jax.tree.map(jnp.array, self.state.params))
+        """Returns the network as trained so far: its running mean, where there is one, with the codebook of now."""
+        params = self.state.params
+        if self.state.average is not None:
+            params = _with_codebook(self.state.average, _codebook(params))
+        model = nnx.merge(self.graph, jax.tree.map(jnp.array, params))
         assert isinstance(model, VQGAN)
         return model
 
@@ -138,15 +97,16 @@ class Trainer:
     def _batch(self, step: int) -> UInt8[np.ndarray, "n s s 3"]:
         config = self.config
         if step % config.full_every == config.full_every - 1:
-            return self.photos.crops((config.seed, step), config.full_batch_size, config.network.image_size)
-        return self.photos.crops((config.seed, step), config.batch_size, config.crop)
+            return self.pictures.crops((config.seed, step), config.full_batch_size, config.network.image_size)
+        return self.pictures.crops((config.seed, step), config.batch_size, config.crop)
 
     def _place_codebook(self) -> None:
         """Puts the codebook onto features of random crops, so that the first quantized step finds all codes in use."""
         config, size = self.config, self.config.network.codebook_size
         per_image = (config.crop // config.network.downsampling) ** 2
-        crops = self.photos.crops((config.seed, 1 << 31), -(-4 * size // per_image), config.crop)
-        features = nnx.jit(VQGAN.latents)(self.model(), _scale(crops)).reshape(-1, config.network.codebook_dim)
+        crops = self.pictures.crops((config.seed, 1 << 31), -(-4 * size // per_image), config.crop)
+        model = nnx.merge(self.graph, self.state.params)
+        features = nnx.jit(VQGAN.latents)(model, _scale(crops)).reshape(-1, config.network.codebook_dim)
         chosen = jax.random.permutation(jax.random.key(config.seed), features)[:size]
         params = _with_codebook(self.state.params, chosen)
         self.state = dataclasses.replace(self.state, params=params, counts=jnp.ones(size), sums=jnp.copy(chosen))
@@ -180,7 +140,16 @@ def _update(
         params = _with_codebook(params, sums / counts[:, None])
         figures["revived"] = revived
         figures["usage"] = jnp.mean(counts > config.revive_below * codes.size / len(counts))
-    return TrainState(params, optimizer, counts, sums, state.step + 1), figures
+    average = state.average
+    if average is not None:
+        average = follow_weights(average, params, state.step, config.ema_decay)
+    return TrainState(params, average, optimizer, counts, sums, state.step + 1), figures
+
+
+def follow_weights(average: Any, params: Any, step: Int[Array, ""], decay: float) -> Any:
+    """Moves the running mean of the weights; the mean is shorter at first, so that the random start is forgotten."""
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda mean, value: kept * mean + (1 - kept) * value, average, params)
 
 
 def _losses(graph: Any, config: TrainConfig, quantized: bool, params: Any, images: Float[Array, "n s s 3"]) -> Any:
@@ -229,6 +198,10 @@ def coarse_chroma(images: Float[Array, "n h w 3"]) -> Float[Array, "n ch cw 3"]:
 
 def _scale(images: Any) -> Float[Array, "n s s 3"]:
     return jnp.asarray(images, jnp.float32) / 255
+
+
+def _codebook(params: Any) -> Float[Array, "k d"]:
+    return jnp.asarray(dict(nnx.to_flat_state(params))[("codebook",)][...])
 
 
 def _with_codebook(params: Any, codebook: Float[Array, "k d"]) -> Any:
