@@ -12,7 +12,7 @@ from manifests.shards import Format, ShardInfo, ShardWriter, shard_name, write_r
 from tokenizer.card import TokenizerCard
 
 TINY_CARD = TokenizerCard(
-    name="random", weights_sha256="0" * 64, preset="crop", image_size=32, grid=4, codebook_size=64, dtype="float32"
+    name="random", weights_sha256="0" * 64, preset="crop", image_size=32, grid=4, codebook_size=64
 )
 
 

@@ -12,6 +12,7 @@ from visent.errors import UserError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD_FILE = "card.json"
+NOT_DECIDING = ("name", "about", "decoder_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +20,13 @@ class TokenizerCard:
     """Names one tokenizer so exactly that two equal fingerprints mean the same tokens for the same picture."""
 
     name: str
-    weights_sha256: str  # of the bytes of config.json followed by those of model.safetensors
+    weights_sha256: str  # of the network and numbers that make codes, in any layout: Checkpoint.weights_sha256
+    decoder_sha256: str = ""  # of those that make images of codes, "" where there are none; decides no token
     preset: str  # how a picture becomes a square, see tokenizer.images.PRESETS
     image_size: int  # pixels on each side
     grid: int  # codes on each side
     codebook_size: int
-    dtype: str  # of the network's arithmetic; it changes a few tokens in a hundred
+    precision: str = "float32"  # of the network's arithmetic, see tokenizer.precision; it changes a few tokens
     about: Mapping[str, str] = field(default_factory=dict)  # trained on, steps, licence; decides no token
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class TokenizerCard:
     @property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the fields that decide tokens."""
-        deciding = {name: value for name, value in self.to_json().items() if name not in ("name", "about")}
+        deciding = {name: value for name, value in self.to_json().items() if name not in NOT_DECIDING}
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -61,10 +63,13 @@ class TokenizerCard:
             UserError: a field is missing, unknown or of the wrong type.
         """
         types: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(cls)}
-        missing = sorted(set(types) - set(values) - {"about"})
+        missing = sorted(set(types) - set(values) - {"about", "decoder_sha256"})
         extra = sorted(set(values) - set(types))
         if missing or extra:
-            raise UserError(f"tokenizer card: missing fields {missing}, unknown fields {extra}; expected {list(types)}")
+            raise UserError(
+                f"tokenizer card: missing fields {missing}, unknown fields {extra}; expected {list(types)}: "
+                "another version of visent wrote it, write it again with this one"
+            )
         for name, value in values.items():
             expected = types[name] if types[name] in (str, int) else Mapping
             if not isinstance(value, expected) or isinstance(value, bool):
@@ -89,13 +94,13 @@ def tokenizer_dir(name_or_path: str | Path) -> Path:
     return folder
 
 
-def load_card(name_or_path: str | Path = "default") -> TokenizerCard:
-    """Reads the card of a tokenizer without loading its weights.
+def read_card(folder: Path) -> TokenizerCard:
+    """Reads the card in a folder.
 
     Raises:
-        UserError: there is no such tokenizer, or its card is not one.
+        UserError: the file is no card.
     """
-    path = tokenizer_dir(name_or_path) / CARD_FILE
+    path = folder / CARD_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -103,3 +108,12 @@ def load_card(name_or_path: str | Path = "default") -> TokenizerCard:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}, expected a JSON object: the card of a tokenizer")
     return TokenizerCard.from_json(values)
+
+
+def load_card(name_or_path: str | Path = "default") -> TokenizerCard:
+    """Reads the card of a tokenizer in visent's own layout without its weights; needs no jax.
+
+    Raises:
+        UserError: there is no such tokenizer, or its card is not one.
+    """
+    return read_card(tokenizer_dir(name_or_path))

