@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
 from tokenizer.images import MAX_PIXELS, ImageError, decode_labels
+from tokenizer.labels import voc_palette
 
 DepthIs = Literal["disparity", "distance"]
 OUTLIERS = 1.0  # percent of the depth values at each end that are drawn as the end
@@ -73,12 +74,5 @@ def labels_to_rgb(labels: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 
 
     Ids above 255 repeat the palette. 0 is black and 255, VOC's border, is (224, 224, 192).
     """
-    painted: np.ndarray = _voc_palette()[labels & 255]
+    painted: np.ndarray = voc_palette()[labels & 255]
     return painted
-
-
-def _voc_palette() -> UInt8[np.ndarray, "256 3"]:
-    """Builds the palette of the VOC development kit (VOClabelcolormap)."""
-    ids = np.arange(256)
-    channels = [sum(((ids >> (3 * bit + channel)) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
-    return np.stack(channels, axis=1).astype(np.uint8)

@@ -42,9 +42,9 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarr
     Raises:
         ImageError: the file gives no correct picture; `reason` says why.
     """
-    image = _open(data, max_pixels)
+    image = open_still(data, max_pixels)
     try:
-        return np.array(_to_rgb(_upright(image)))
+        return np.array(_to_rgb(upright(image)))
     except ImageError:
         raise
     except Exception as error:  # Pillow's converters raise many types on damaged palettes and tables
@@ -57,15 +57,19 @@ def decode_labels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndar
     Raises:
         ImageError: the file is no image (see `decode_image`) or holds colours instead of labels.
     """
-    image = _open(data, max_pixels)
+    image = open_still(data, max_pixels)
     if image.mode not in ("1", "L", "P", *_SIXTEEN_BIT):
         raise ImageError("not-labels", f"mode {image.mode}, expected one channel of labels (palette, 8 or 16 bit grey)")
-    values = np.array(_upright(image))
+    values = np.array(upright(image))
     return values.astype(np.uint16 if image.mode in _SIXTEEN_BIT else np.uint8)
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """Opens and fully loads one still picture; every failure becomes an `ImageError`."""
+def open_still(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Opens and fully loads one still picture.
+
+    Raises:
+        ImageError: every failure.
+    """
     if not data:
         raise ImageError("empty", "the file has no bytes")
     try:
@@ -91,7 +95,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF rotation; the format stays known."""
     turned = ImageOps.exif_transpose(image)
     assert turned is not None  # only in_place=True returns None
     turned.format = image.format

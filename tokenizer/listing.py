@@ -1,5 +1,8 @@
 """Image files: found below folders in a stable order, read one after the other, rejects kept with their reason."""
 
+import hashlib
+import heapq
+import itertools
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +13,7 @@ from typing import TypeVar
 
 from tokenizer.images import ImageError
 from visent.errors import UserError
+from visent.progress import track
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .tif .tiff .gif .avif .jp2 .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
@@ -37,7 +41,7 @@ class Reject:
     detail: str
 
 
-def list_images(paths: Sequence[Path]) -> list[ImageFile]:
+def list_images(paths: Sequence[Path], suffixes: frozenset[str] = SUFFIXES) -> list[ImageFile]:
     """Lists the image files (by ending) below folders, and files that are named themselves whatever their ending.
 
     The order is that of the paths given, sorted by name within a folder, so that it depends on names alone. Hidden
@@ -50,17 +54,28 @@ def list_images(paths: Sequence[Path]) -> list[ImageFile]:
     for path in paths:
         if not path.exists():
             raise UserError(f"no file or folder {readable(path)!r}: name image files, or folders that hold some")
-        names = sorted(_walk(path)) if path.is_dir() else [""]
+        names = sorted(_walk(path, suffixes)) if path.is_dir() else [""]
         for name in names:
             file = ImageFile(name or path.name, path / name if name else path)
             found.setdefault(os.path.abspath(file.path), file)  # noqa: PTH100 - resolve() would follow links
     if not found:
         where = ", ".join(readable(path) for path in paths)
-        raise UserError(f"no image file below {where}: expected files that end in {' '.join(sorted(SUFFIXES))}")
+        raise UserError(f"no image file below {where}: expected files that end in {' '.join(sorted(suffixes))}")
     return list(found.values())
 
 
-def _walk(root: Path) -> Iterator[str]:
+def sample(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
+    """Returns `count` of the files in the same order: those with the lowest hash of their name."""
+    kept = {file.path for file in heapq.nsmallest(count, files, key=name_hash)}
+    return [file for file in files if file.path in kept]
+
+
+def name_hash(file: ImageFile) -> int:
+    """Returns a number by which files are drawn as by lot: of the name alone, so the same anywhere."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(file.name)).digest()[:8])
+
+
+def _walk(root: Path, suffixes: frozenset[str]) -> Iterator[str]:
     """Yields the name of each image file below the folder."""
     seen: set[tuple[int, int]] = set()
 
@@ -75,7 +90,7 @@ def _walk(root: Path) -> Iterator[str]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
                 yield (Path(folder) / name).relative_to(root).as_posix()
 
 
@@ -101,6 +116,19 @@ def read_images(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def read_batches(
+    what: str, files: Sequence[ImageFile], make: Callable[[bytes], Made], rejects: list[Reject], size: int
+) -> Iterator[list[tuple[ImageFile, Made]]]:
+    """Yields what `read_images` yields in lists of `size`, the last one shorter, and shows progress as `what`."""
+    pairs, counted = read_images(files, make, rejects), 0
+    with track(what, len(files), "images") as progress:
+        while batch := list(itertools.islice(pairs, size)):
+            yield batch
+            counted += len(batch)
+            progress.advance(counted + len(rejects) - progress.done)
+        progress.advance(len(files) - progress.done)
+
+
 def _make(path: Path, make: Callable[[bytes], Made]) -> Made:
     if path.stat().st_size > MAX_BYTES:
         raise ImageError("too-large", f"over {MAX_BYTES} bytes")
@@ -122,5 +150,11 @@ def by_reason(rejects: Sequence[Reject]) -> dict[str, int]:
 
 
 def readable(path: str | Path) -> str:
-    """Returns a path as text that any terminal and file takes: bytes that are no UTF-8 become "\\xNN"."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """Turns any path into plain text, reversibly: bytes that are not UTF-8, control characters and "%" become %XX."""
+    return "".join(_escaped(char) for char in str(path))
+
+
+def _escaped(char: str) -> str:
+    if char == "%" or ord(char) < 32 or 0xDC80 <= ord(char) <= 0xDCFF:
+        return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+    return char

@@ -1,12 +1,17 @@
-"""How good a tokenizer is: PSNR of round trips, and how evenly the codebook is used."""
+"""How good a tokenizer is: PSNR and SSIM of round trips, and how evenly the codebook is used."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, UInt8, UInt16
-from PIL import Image, ImageDraw
+from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
+from PIL import Image
 
+from tokenizer.sheet import draw_stacks
 from tokenizer.tokenizer import Tokenizer
+
+WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian window, in pixels
+K1, K2 = 0.01, 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,48 +19,113 @@ class Quality:
     """Figures of one set of images."""
 
     images: int
-    psnr: float  # dB, mean over images
+    exact: int  # images that came back without any error: their PSNR is infinite
+    psnr: float  # dB, mean over the other images; infinity when all came back exactly
+    ssim: float  # mean over images, at most 1
+    tokens: int
     usage: float  # part of the codebook that occurs, 0..1
+    dead: int  # codes that never occur
+    entropy: float  # bits per code
     perplexity: float  # codes in use if all were equally frequent, 1..codebook_size
 
 
 def psnr(a: UInt8[np.ndarray, "n h w 3"], b: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, "n"]:
     """Returns the peak signal-to-noise ratio of each pair in dB; equal images give infinity."""
-    errors = ((a.astype(np.float64) - b) ** 2).mean(axis=(1, 2, 3))
+    errors = np.square(a.astype(np.float32) - b).mean(axis=(1, 2, 3), dtype=np.float64)
     with np.errstate(divide="ignore"):
         return np.asarray(10 * np.log10(255**2 / errors))
 
 
-def usage(codes: UInt16[np.ndarray, "n t"], codebook_size: int) -> tuple[float, float]:
-    """Returns which part of the codebook occurs, and the perplexity (exp of the entropy) of its use."""
-    counts = np.bincount(codes.reshape(-1), minlength=codebook_size)
-    shares = counts[counts > 0] / max(counts.sum(), 1)
-    return float((counts > 0).mean()), float(np.exp(-(shares * np.log(shares)).sum()))
+def ssim(a: UInt8[np.ndarray, "n h w 3"], b: UInt8[np.ndarray, "n h w 3"]) -> Float64[np.ndarray, "n"]:
+    """Returns the structural similarity of each pair, the mean over colour channels and whole windows.
+
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", with the paper's
+    Gaussian window and constants. NaN for images smaller than the window.
+    """
+    if min(a.shape[1:3]) < WINDOW:
+        return np.full(len(a), np.nan)
+    down, across = _windows(a.shape[1]), _windows(a.shape[2])
+    # Around mid-grey the squares are small, so that float32 suffices for their differences.
+    x, y = (np.moveaxis(images, 3, 1).astype(np.float32) - 128 for images in (a, b))
+    mean_x, mean_y, squares, products = (down @ values @ across.T for values in (x, y, x * x + y * y, x * y))
+    covariance = products - mean_x * mean_y
+    variances = squares - mean_x**2 - mean_y**2
+    mean_x, mean_y = mean_x + 128, mean_y + 128
+    c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
+    return np.asarray(similarity.mean(axis=(1, 2, 3), dtype=np.float64))
+
+
+@functools.lru_cache(maxsize=8)
+def _windows(length: int) -> Float32[np.ndarray, "k n"]:
+    """Returns the matrix whose product is the Gaussian mean of every whole window along one side."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
+    matrix = np.zeros((length - WINDOW + 1, length), np.float32)
+    for start in range(len(matrix)):
+        matrix[start, start : start + WINDOW] = weights / weights.sum()
+    return matrix
+
+
+def entropy(counts: Int64[np.ndarray, "k"]) -> float:
+    """Returns the entropy of a code that occurs so many times, in bits."""
+    shares = counts[counts > 0] / max(int(counts.sum()), 1)
+    return float(abs((shares * np.log2(shares)).sum()))
+
+
+class RoundTrips:
+    """Running figures of round trips, for sets that do not fit into memory."""
+
+    def __init__(self, codebook_size: int) -> None:
+        self.images = self.exact = 0
+        self.counts = np.zeros(codebook_size, np.int64)  # how often each code occurred
+        self._decibels = self._similarity = 0.0
+
+    def add(
+        self,
+        images: UInt8[np.ndarray, "n s s 3"],
+        codes: UInt16[np.ndarray, "n t"],
+        again: UInt8[np.ndarray, "n s s 3"],
+    ) -> Float64[np.ndarray, "n"]:
+        """Counts images, their codes and their reconstructions; returns the PSNR of each in dB."""
+        decibels = psnr(images, again)
+        finite = np.isfinite(decibels)
+        self.images += len(images)
+        self.exact += int((~finite).sum())
+        self._decibels += float(decibels[finite].sum())
+        self._similarity += float(ssim(images, again).sum())
+        self.counts += np.bincount(codes.reshape(-1), minlength=len(self.counts))
+        return decibels
+
+    def quality(self) -> Quality:
+        """Returns the figures of all that was added."""
+        inexact, used, bits = self.images - self.exact, int((self.counts > 0).sum()), entropy(self.counts)
+        return Quality(
+            images=self.images,
+            exact=self.exact,
+            psnr=self._decibels / inexact if inexact else float("inf"),
+            ssim=self._similarity / max(self.images, 1),
+            tokens=int(self.counts.sum()),
+            usage=used / len(self.counts),
+            dead=len(self.counts) - used,
+            entropy=bits,
+            perplexity=2**bits,
+        )
 
 
 def judge(tokenizer: Tokenizer, images: UInt8[np.ndarray, "n s s 3"]) -> Quality:
-    """Measures a round trip of the images; usage can only be near 1 when there are many more codes than entries."""
-    codes = tokenizer.encode(images)
-    used, perplexity = usage(codes, tokenizer.card.codebook_size)
-    return Quality(
-        images=len(images),
-        psnr=float(psnr(images, tokenizer.decode(codes)).mean()),
-        usage=used,
-        perplexity=perplexity,
-    )
+    """Measures round trips of the images; usage can only be near 1 when there are many more codes than entries."""
+    trips = RoundTrips(tokenizer.card.codebook_size)
+    for start in range(0, len(images), tokenizer.batch_size):
+        part = images[start : start + tokenizer.batch_size]
+        codes = tokenizer.encode(part)
+        trips.add(part, codes, tokenizer.decode(codes))
+    return trips.quality()
 
 
 def round_trip_sheet(tokenizer: Tokenizer, images: UInt8[np.ndarray, "n s s 3"], columns: int = 8) -> Image.Image:
     """Draws each image above its reconstruction, with its PSNR in dB."""
     again = tokenizer.decode(tokenizer.encode(images))
-    side, caption = tokenizer.card.image_size, 14
-    height = 2 * side + caption + 4
-    columns = max(1, min(columns, len(images)))
-    sheet = Image.new("RGB", (columns * (side + 4), -(-len(images) // columns) * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, (before, after, value) in enumerate(zip(images, again, psnr(images, again), strict=True)):
-        x, y = i % columns * (side + 4), i // columns * height
-        sheet.paste(Image.fromarray(before), (x, y))
-        sheet.paste(Image.fromarray(after), (x, y + side))
-        draw.text((x + 2, y + 2 * side + 1), f"{value:.1f} dB", fill="black")
-    return sheet
+    captions = [f"{value:.1f} dB" for value in psnr(images, again)]
+    return draw_stacks(list(zip(images, again, strict=True)), captions, columns)

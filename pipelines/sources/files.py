@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from tokenizer.listing import readable
 from visent.errors import UserError
 
 # fmt: off
@@ -18,17 +19,6 @@ VIDEO_ENDINGS = frozenset((
     ".wmv", ".flv", ".ogv", ".3gp", ".ts", ".mts", ".m2ts", ".y4m",
 ))
 # fmt: on
-
-
-def readable(path: str) -> str:
-    """Turns any file name into plain text, reversibly: bytes that are not UTF-8, control characters and "%" as %XX."""
-    return "".join(_escaped(char) for char in path)
-
-
-def _escaped(char: str) -> str:
-    if char == "%" or ord(char) < 32 or 0xDC80 <= ord(char) <= 0xDCFF:
-        return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
-    return char
 
 
 def checked_root(root: str, what: str = "folder") -> str:
