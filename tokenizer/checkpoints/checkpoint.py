@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Checkpoint:
     config: VQGANConfig
     tensors: Mapping[str, np.ndarray]
     stored_dtype: str  # of the tensors in the file
+    notes: Mapping[str, str] = field(default_factory=dict)  # for the card: which file, what of it was left out
 
     @property
     def weights_sha256(self) -> str:

@@ -42,8 +42,10 @@ def read_out(model: VQGAN, dtype: str) -> Checkpoint:
     return Checkpoint(layout="visent", config=model.config, tensors=tensors, stored_dtype=dtype)
 
 
-def check_shapes(where: str, found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+def check_shapes(where: str, found: Mapping[str, Shape], expected: Mapping[str, Shape], hint: str = "") -> None:
     """Compares the tensors of a file with those that the network needs: each is there once, none is left over.
+
+    `hint` joins the error.
 
     Raises:
         UserError: they differ; it lists the missing and the unexpected names with their shapes.
@@ -60,7 +62,7 @@ def check_shapes(where: str, found: Mapping[str, Shape], expected: Mapping[str, 
     if text:
         raise UserError(
             f"the tensors of {where} are not those of its network ({len(found)} found, {len(expected)} expected): "
-            f"{text}; fetch the file again, or the config that belongs to it"
+            f"{text}; {hint + '; ' * bool(hint)}fetch the file again, or the config that belongs to it"
         )
 
 

@@ -24,7 +24,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         UserError: the file is missing, cut, or no safetensors file.
     """
     try:
-        entries = safetensors.deserialize(path.read_bytes())
+        entries = safetensors.deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {path}: {error}; it is truncated or damaged: fetch it again") from error
     tensors = {}
