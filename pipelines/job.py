@@ -15,7 +15,8 @@ from pipelines.augment import SETTINGS
 from pipelines.examples import Look
 from pipelines.sources.base import Source, Unit, cut_into_units, listing_digest
 from pipelines.sources.catalog import rebuild
-from tokenizer.card import PRETRAINED, TokenizerCard, load_card
+from tokenizer.card import PRETRAINED, TokenizerCard
+from tokenizer.load import load_card
 from visent.errors import UserError, unknown
 
 JOB_FILE = "job.json"
@@ -44,9 +45,9 @@ class Job:
         if self.source.items_per_unit < 1:
             raise UserError(f"--items-per-shard is {self.source.items_per_unit}, expected 1 or more")
         object.__setattr__(self, "annotate", checked_annotators(self.annotate, tuple(self.source.roles)))
-        if not (PRETRAINED / self.tokenizer).is_dir():
+        if not (PRETRAINED / self.tokenizer).is_dir() and Path(self.tokenizer).exists():  # else a URL or an id
             object.__setattr__(self, "tokenizer", str(Path(self.tokenizer).absolute()))
-        load_card(self.tokenizer)
+        _ = self.card  # refuses a tokenizer that is none, before any work
 
     @cached_property
     def card(self) -> TokenizerCard:

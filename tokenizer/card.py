@@ -77,23 +77,6 @@ class TokenizerCard:
         return cls(**values)
 
 
-def tokenizer_dir(name_or_path: str | Path) -> Path:
-    """Returns the folder of a tokenizer: `default` (shipped with visent) or a path.
-
-    Raises:
-        UserError: there is no such folder, or it holds no card.
-    """
-    shipped = PRETRAINED / str(name_or_path)
-    folder = shipped if (shipped / CARD_FILE).is_file() else Path(name_or_path)
-    if not (folder / CARD_FILE).is_file():
-        known = sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD_FILE}"))
-        raise UserError(
-            f"no tokenizer at {str(name_or_path)!r}: expected one of {known} or a folder with {CARD_FILE}, "
-            "config.json and model.safetensors, as `visent tokenizer train` writes it"
-        )
-    return folder
-
-
 def read_card(folder: Path) -> TokenizerCard:
     """Reads the card in a folder.
 
@@ -108,12 +91,3 @@ def read_card(folder: Path) -> TokenizerCard:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}, expected a JSON object: the card of a tokenizer")
     return TokenizerCard.from_json(values)
-
-
-def load_card(name_or_path: str | Path = "default") -> TokenizerCard:
-    """Reads the card of a tokenizer in visent's own layout without its weights; needs no jax.
-
-    Raises:
-        UserError: there is no such tokenizer, or its card is not one.
-    """
-    return read_card(tokenizer_dir(name_or_path))

@@ -1,23 +1,85 @@
-"""Loads a tokenizer by name or path, whatever its layout."""
+"""Loads a tokenizer by name, path, URL or Hugging Face id, whatever its layout."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizer.card import tokenizer_dir
+from tokenizer.card import CARD_FILE, TokenizerCard, read_card
+from tokenizer.fetch import locate
+from tokenizer.precision import precision as known_precision
+from visent.errors import unknown
 
 if TYPE_CHECKING:
+    from tokenizer.checkpoints import Checkpoint
     from tokenizer.tokenizer import Tokenizer
 
 
-def load(name_or_path: str | Path = "default") -> "Tokenizer":
-    """Loads a tokenizer: `default` (shipped with visent) or a folder.
+def load(
+    name_or_path: str | Path = "default",
+    *,
+    preset: str | None = None,
+    precision: str | None = None,
+    signed_pixels: bool | None = None,
+) -> "Tokenizer":
+    """Loads a tokenizer: `default` (shipped with visent), a folder or checkpoint of any layout, a URL, or an id.
+
+    `preset` and `precision` replace those of the card and enter its fingerprint; `signed_pixels` says whether a
+    foreign network takes pixels in [-1, 1] where that is not its project's custom.
 
     Raises:
-        UserError: it is missing, or its files do not belong together.
+        UserError: it is missing or damaged, its parts do not belong together, or a name is unknown.
     """
-    from tokenizer.checkpoints.folder import read_folder
     from tokenizer.checkpoints.network import build
     from tokenizer.tokenizer import Tokenizer
 
-    checkpoint, card = read_folder(tokenizer_dir(name_or_path))
+    checkpoint, card = open_tokenizer(name_or_path, preset=preset, precision=precision, signed_pixels=signed_pixels)
     return Tokenizer(build(checkpoint), card)
+
+
+def load_card(
+    name_or_path: str | Path = "default",
+    *,
+    preset: str | None = None,
+    precision: str | None = None,
+    signed_pixels: bool | None = None,
+) -> TokenizerCard:
+    """Returns the card that `load` would give; of visent's own folders it reads the card alone and needs no jax.
+
+    Raises:
+        UserError: as `load`.
+    """
+    path = locate(name_or_path)
+    if (path / CARD_FILE).is_file() and signed_pixels is None:
+        return _chosen(read_card(path), preset, precision)
+    return open_tokenizer(path, preset=preset, precision=precision, signed_pixels=signed_pixels)[1]
+
+
+def open_tokenizer(
+    name_or_path: str | Path,
+    *,
+    preset: str | None = None,
+    precision: str | None = None,
+    signed_pixels: bool | None = None,
+) -> tuple["Checkpoint", TokenizerCard]:
+    """Reads the weights of a tokenizer, and the card that it has or gets.
+
+    Raises:
+        UserError: as `load`.
+    """
+    from tokenizer.checkpoints import read
+
+    path = locate(name_or_path)
+    checkpoint = read(path, signed_pixels=signed_pixels)
+    if (path / CARD_FILE).is_file():
+        return checkpoint, _chosen(read_card(path), preset, precision)
+    return checkpoint, _chosen(checkpoint.card(name=str(name_or_path), about=checkpoint.notes), preset, precision)
+
+
+def _chosen(card: TokenizerCard, preset: str | None, precision: str | None) -> TokenizerCard:
+    from tokenizer.images import PRESETS
+
+    preset, precision = preset or card.preset, precision or card.precision
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    known_precision(precision)
+    return dataclasses.replace(card, preset=preset, precision=precision)

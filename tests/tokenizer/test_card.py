@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tokenizer.card import TokenizerCard, load_card
+from tokenizer.card import TokenizerCard
+from tokenizer.load import load_card
 from tokenizer.testing import tiny_tokenizer_dir
 from visent.errors import UserError
 
@@ -77,7 +78,7 @@ def test_a_card_is_read_without_its_weights(tmp_path: Path) -> None:
 
 
 def test_a_missing_tokenizer_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"no tokenizer at 'nowhere': expected one of .* or a folder with card.json"):
+    with pytest.raises(UserError, match=r"no tokenizer at 'nowhere': expected a name \(default\), a folder"):
         load_card("nowhere")
 
 

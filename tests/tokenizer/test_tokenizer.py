@@ -110,7 +110,7 @@ def damaged(folder: Path, to: Path, change: str) -> Path:
         ("config", "is not the one of its card"),
         ("model.safetensors", "is incomplete"),
         ("config.json", "is incomplete"),
-        ("card.json", "no tokenizer at"),
+        ("card.json", "no card.json beside it: name the whole folder"),
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(folder: Path, tmp_path: Path, change: str, message: str) -> None:

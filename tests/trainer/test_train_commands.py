@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from manifests.testing import write_random_dataset
-from tokenizer.card import load_card
+from tokenizer.load import load_card
 from tokenizer.testing import tiny_tokenizer_dir
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -25,12 +26,12 @@ class Checkpoint:
     stored_dtype: str  # of the tensors in the file
     notes: Mapping[str, str] = field(default_factory=dict)  # for the card: which file, what of it was left out
 
-    @property
+    @cached_property
     def weights_sha256(self) -> str:
         """The digest of what decides codes: the same weights have the same one in every layout."""
         return _digest(_encoding_config(self.config), _chosen(self.tensors, ENCODING))
 
-    @property
+    @cached_property
     def decoder_sha256(self) -> str:
         """The digest of what turns codes into images; empty where there is no decoder."""
         return _digest({}, _chosen(self.tensors, DECODING)) if self.config.has_decoder else ""

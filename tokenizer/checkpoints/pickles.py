@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -26,11 +26,12 @@ BYSTANDERS = (
 # Names below them that run what they are given; a checkpoint has no reason to hold them.
 NEVER = {"eval", "exec", "compile", "open", "input", "__import__", "getattr", "setattr", "delattr", "breakpoint"}
 SCALARS = {"Double": "<f8", "Float": "<f4", "Half": "<f2", "Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1"}
-TORCH_DTYPES = {
+BFLOAT16: np.dtype = np.dtype(ml_dtypes.bfloat16)
+TORCH_DTYPES: Mapping[str, np.dtype] = {
     **{f"{name}Storage": np.dtype(code) for name, code in SCALARS.items()},
     **{name: np.dtype(name) for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8")},
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "BFloat16Storage": BFLOAT16,
+    "bfloat16": BFLOAT16,
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
     "bool": np.dtype("?"),
@@ -38,11 +39,7 @@ TORCH_DTYPES = {
 }
 
 
-class Bytes(Protocol):
-    """Where the numbers of torch's tensors are: asked for a storage by its key when a tensor is wanted."""
-
-    def __call__(self, key: str) -> bytes:
-        """Returns the bytes of one storage."""
+Source = Callable[[str], bytes]  # the bytes of a storage by its key, asked for when a tensor is wanted
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class TensorView:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def read(self, source: Bytes) -> np.ndarray:
+    def read(self, source: Source) -> np.ndarray:
         """Returns the tensor's numbers.
 
         Raises:
@@ -119,21 +116,22 @@ class PickledDtype:
     """A numpy type on its way out of a pickle."""
 
     def __init__(self, spec: object, *_: object) -> None:
-        self.spec, self.order = spec, "="
+        self.spec = spec
+        self.order: Literal["=", ">"] = "="
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
-        self.order = str(state[1]).replace("|", "=")
+        self.order = ">" if state[1] == ">" else "="
 
     @property
     def value(self) -> np.dtype:
         """The type itself; only those of plain numbers are made."""
         if self.spec is ml_dtypes.bfloat16:
-            return TORCH_DTYPES["bfloat16"]
+            return BFLOAT16
         spec = str(self.spec)
         if spec[:1] not in "fiub" or not spec[1:].isdigit():
             raise pickle.UnpicklingError(f"array of type {spec!r}, expected numbers")
-        made: Any = np.dtype(spec)  # type: ignore[call-overload]
-        return np.dtype(made.newbyteorder(self.order))
+        made: np.dtype = np.dtype(spec)
+        return made.newbyteorder(self.order)
 
 
 def load_pickle(file: Any, where: Path | str) -> Any:
@@ -212,7 +210,6 @@ def _reconstruct(*_: object) -> PickledArray:
     return PickledArray()
 
 
-_NUMPY = {"_reconstruct": _reconstruct, "scalar": _scalar, "_frombuffer": _array, "ndarray": PickledArray}
 REBUILDERS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _tensor,
@@ -221,11 +218,9 @@ REBUILDERS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch", "Size"): tuple,
-    **{
-        (f"numpy.{core}.{module}", name): _NUMPY[name]
-        for core in ("core", "_core")
-        for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-    },
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _array for core in ("core", "_core")},
     ("numpy", "ndarray"): PickledArray,
     ("numpy", "dtype"): PickledDtype,
     ("ml_dtypes", "bfloat16"): ml_dtypes.bfloat16,

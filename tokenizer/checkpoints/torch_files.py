@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizer.checkpoints.pickles import TensorView, load_pickle
+from tokenizer.checkpoints.pickles import Source, TensorView, load_pickle
 from visent.errors import UserError
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -69,7 +69,7 @@ def _read_stream(path: Path, choose: Callable[[Tree], Mapping[str, Any]]) -> dic
         return _materialised(choose(tree), storages.__getitem__)
 
 
-def _materialised(chosen: Mapping[str, Any], source: Callable[[str], bytes]) -> dict[str, Any]:
+def _materialised(chosen: Mapping[str, Any], source: Source) -> dict[str, Any]:
     return {name: value.read(source) if isinstance(value, TensorView) else value for name, value in chosen.items()}
 
 

@@ -18,7 +18,7 @@ def card(name_or_path: str) -> None:
       visent tokenizer card
       visent tokenizer card my-tokenizer
     """
-    from tokenizer.card import load_card
+    from tokenizer.load import load_card
 
     print_card(load_card(name_or_path))
 

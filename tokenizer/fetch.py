@@ -1,0 +1,129 @@
+"""Finds a tokenizer by name, path, URL or Hugging Face id, and brings it to this machine where it is elsewhere."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizer.card import CARD_FILE, PRETRAINED
+from visent.errors import UserError
+
+REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")
+FILES = (
+    "card.json", "config.json", "model_index.json", "model.safetensors", "pytorch_model.bin",
+    "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors",
+    "flax_model.msgpack", "vqgan", "last.ckpt", "model.ckpt",
+)  # fmt: skip
+FOLDERS = ("", "vqvae/", "vae/", "checkpoints/")  # where a repository or folder may keep them
+WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack")
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Returns the local file or folder of a tokenizer; a path that exists goes before an id that looks like it.
+
+    Raises:
+        UserError: there is nothing of that name, or it cannot be fetched.
+    """
+    name = str(name_or_path)
+    shipped = PRETRAINED / name
+    if "/" not in name and (shipped / CARD_FILE).is_file():
+        return shipped
+    if Path(name).exists():
+        return Path(name)
+    if "://" in name:
+        return _from_url(name)
+    if REPO_ID.fullmatch(name) and not name.startswith("."):
+        return _from_hub(name)
+    known = ", ".join(sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD_FILE}")))
+    raise UserError(
+        f"no tokenizer at {name!r}: expected a name ({known}), a folder with {CARD_FILE}, a checkpoint, a URL such as "
+        "gs://bucket/vqvae, or a Hugging Face id such as amused/amused-256"
+    )
+
+
+def cache_folder() -> Path:
+    """Returns where fetched tokenizers are kept: below VISENT_CACHE, else `~/.cache/visent`."""
+    root = os.environ.get("VISENT_CACHE") or Path.home() / ".cache" / "visent"
+    return Path(root).expanduser() / "tokenizers"
+
+
+def _from_url(url: str) -> Path:
+    """Copies a file, or the files of a tokenizer in a folder; what changed at its source is copied again."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        files = _remote_files(system, path)
+        state = "\n".join(f"{name} {system.ukey(remote)}" for name, remote in files)
+        folder = cache_folder() / hashlib.sha256(f"{url}\n{state}".encode()).hexdigest()[:16]
+        if files and not folder.exists():
+            _copy(system, files, folder)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"cannot fetch the tokenizer {url}: {error}") from error
+    if not files:
+        raise UserError(f"nothing at {url}: expected a checkpoint, or a folder with one of {', '.join(FILES)}")
+    return folder / files[0][0] if system.isfile(path) else folder
+
+
+def _remote_files(system: Any, path: str) -> list[tuple[str, str]]:
+    """Returns (name here, path there) of a file, or of the files of a tokenizer below a folder."""
+    if system.isfile(path):
+        beside = [f"{system._parent(path)}/config.json"] if path.endswith((".bin", ".safetensors")) else []
+        return [(p.rsplit("/", 1)[-1], p) for p in (path, *filter(system.isfile, beside))]
+    if not system.isdir(path):
+        return []
+    below = [(found.removeprefix(path.rstrip("/")).strip("/"), found) for found in system.find(path, maxdepth=2)]
+    return sorted((name, found) for name, found in below if _wanted(name))
+
+
+def _wanted(name: str) -> bool:
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/" * bool(folder) in FOLDERS and (file in FILES or file.endswith(WEIGHTS))
+
+
+def _copy(system: Any, files: Iterable[tuple[str, str]], folder: Path) -> None:
+    """Copies beside its place first, so that a folder that is there is whole."""
+    from visent.progress import track
+
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    files = list(files)
+    with track("fetching", len(files), "files") as progress:
+        for name, remote in files:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            system.get_file(remote, str(partial / name))
+            progress.advance(note=name)
+    try:
+        partial.replace(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(partial)
+
+
+def _from_hub(name: str) -> Path:
+    """Returns the snapshot of a repository in Hugging Face's own cache; only the files of a tokenizer are fetched."""
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise UserError(
+            f"no file or folder {name!r}; to fetch it as a Hugging Face id install huggingface_hub: "
+            "pip install 'visent[hub]'"
+        ) from error
+    owner, repo, *inside = name.split("/")
+    below = "/".join(inside)
+    patterns = [f"{below + '/' * bool(below)}{folder}{file}" for folder in FOLDERS for file in FILES]
+    try:
+        snapshot = Path(snapshot_download(f"{owner}/{repo}", allow_patterns=[*patterns, *filter(None, [below])]))
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"no file or folder {name!r}, and it cannot be fetched as a Hugging Face id: {type(error).__name__}: "
+            f"{reason} Expected a repository that is cached or reachable (HF_HUB_OFFLINE is "
+            f"{os.environ.get('HF_HUB_OFFLINE', 'not set')}); fetch it with `hf download {owner}/{repo}` where there "
+            "is a network, or give a local path"
+        ) from error
+    place = snapshot / below
+    if not place.exists():
+        raise UserError(f"the Hugging Face repository {owner}/{repo} holds no {below}; look at its list of files")
+    return place
