@@ -32,14 +32,14 @@ class VQGANConfig:
     patch_size: int = 1  # pixels folded into channels by the stem and unfolded by the head; 1 in the papers' network
     attn_resolutions: tuple[int, ...] = ()  # sides of the feature maps that get self-attention
     mid_attention: bool = False
-    norm_groups: int = 32
+    norm_groups: int = 32  # of channels, normalised over the whole image; 0: each position by its own channels alone
     signed_pixels: bool = False  # the weights expect pixels in [-1, 1] (taming, LWM) instead of [0, 1]
 
     def __post_init__(self) -> None:
         if self.image_size % self.downsampling:
             raise UserError(f"VQGAN: image_size {self.image_size} is no multiple of {self.downsampling}, its shrinking")
         for width in {self.channels, *(self.channels * mult for mult in self.channel_mult)}:
-            if width % self.norm_groups:
+            if self.norm_groups and width % self.norm_groups:
                 raise UserError(f"VQGAN: width {width} is no multiple of norm_groups {self.norm_groups}")
 
     @property
@@ -81,7 +81,8 @@ F16_8192 = VQGANConfig(
     codebook_dim=64,
 )
 
-# Convolutions run at 32 x 32 and 16 x 16 only, so that two CPU cores encode a hundred images per second.
+# Convolutions run at 32 x 32 and 16 x 16 only, so that two CPU cores encode a hundred images per second. Norms see one
+# position each: over the whole image they take the colour out of flat areas, of which masks are made.
 SMALL = VQGANConfig(
     channels=16,
     channel_mult=(8, 11),
@@ -91,7 +92,7 @@ SMALL = VQGANConfig(
     codebook_size=1024,
     codebook_dim=16,
     patch_size=8,
-    norm_groups=16,
+    norm_groups=0,
 )
 
 
@@ -113,7 +114,9 @@ def _conv(c_in: int, c_out: int, size: int, rngs: nnx.Rngs, **kwargs: Any) -> nn
     return nnx.Conv(c_in, c_out, (size, size), rngs=rngs, **kwargs)
 
 
-def _norm(channels: int, groups: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
+def _norm(channels: int, groups: int, rngs: nnx.Rngs) -> nnx.GroupNorm | nnx.RMSNorm:
+    if not groups:
+        return nnx.RMSNorm(channels, epsilon=1e-6, rngs=rngs)
     return nnx.GroupNorm(channels, num_groups=groups, epsilon=1e-6, rngs=rngs)
 
 
