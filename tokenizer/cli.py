@@ -3,6 +3,9 @@
 import click
 
 from tokenizer.commands.card import card
+from tokenizer.commands.convert import convert
+from tokenizer.commands.decode import decode
+from tokenizer.commands.encode import encode
 from tokenizer.commands.evaluate import evaluate
 from tokenizer.commands.train import train
 
@@ -19,5 +22,5 @@ def tokenizer() -> None:
     """
 
 
-for command in (train, card, evaluate):
+for command in (card, encode, decode, evaluate, train, convert):
     tokenizer.add_command(command)

@@ -158,4 +158,4 @@ def iou(counts: Int64[np.ndarray, "k k"]) -> Float64[np.ndarray, "k"]:
     both = np.diagonal(counts)
     either = counts.sum(axis=0) + counts.sum(axis=1) - both
     with np.errstate(invalid="ignore"):
-        return both / either
+        return np.asarray(both / either)

@@ -120,7 +120,7 @@ def read_batches(
     what: str, files: Sequence[ImageFile], make: Callable[[bytes], Made], rejects: list[Reject], size: int
 ) -> Iterator[list[tuple[ImageFile, Made]]]:
     """Yields what `read_images` yields in lists of `size`, the last one shorter, and shows progress as `what`."""
-    pairs, counted = read_images(files, make, rejects), 0
+    pairs, counted = read_images(files, make, rejects), -len(rejects)
     with track(what, len(files), "images") as progress:
         while batch := list(itertools.islice(pairs, size)):
             yield batch

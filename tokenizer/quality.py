@@ -3,8 +3,10 @@
 import functools
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
+from jaxtyping import Array, Float32, Float64, Int64, UInt8, UInt16
 from PIL import Image
 
 from tokenizer.sheet import draw_stacks
@@ -44,17 +46,24 @@ def ssim(a: UInt8[np.ndarray, "n h w 3"], b: UInt8[np.ndarray, "n h w 3"]) -> Fl
     """
     if min(a.shape[1:3]) < WINDOW:
         return np.full(len(a), np.nan)
-    down, across = _windows(a.shape[1]), _windows(a.shape[2])
+    return np.asarray(_ssim(a, b, _windows(a.shape[1]), _windows(a.shape[2])), np.float64)
+
+
+@jax.jit
+def _ssim(
+    a: UInt8[Array, "n h w 3"], b: UInt8[Array, "n h w 3"], down: Float32[Array, "i h"], across: Float32[Array, "j w"]
+) -> Float32[Array, "n"]:
     # Around mid-grey the squares are small, so that float32 suffices for their differences.
-    x, y = (np.moveaxis(images, 3, 1).astype(np.float32) - 128 for images in (a, b))
-    mean_x, mean_y, squares, products = (down @ values @ across.T for values in (x, y, x * x + y * y, x * y))
+    x, y = (jnp.moveaxis(images, 3, 1).astype(jnp.float32) - 128 for images in (a, b))
+    with jax.default_matmul_precision("highest"):
+        mean_x, mean_y, squares, products = (down @ values @ across.T for values in (x, y, x * x + y * y, x * y))
     covariance = products - mean_x * mean_y
     variances = squares - mean_x**2 - mean_y**2
     mean_x, mean_y = mean_x + 128, mean_y + 128
     c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
-    return np.asarray(similarity.mean(axis=(1, 2, 3), dtype=np.float64))
+    return similarity.mean(axis=(1, 2, 3))
 
 
 @functools.lru_cache(maxsize=8)
