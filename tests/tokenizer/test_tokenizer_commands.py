@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from small_run import CONFIG
 
 from tokenizer.cli import tokenizer
-from tokenizer.commands.train import run_training
 from tokenizer.testing import tiny_tokenizer_dir
+from tokenizer.training.loop import Trainer
 from tokenizer.training.pictures import Pictures
-from tokenizer.training.train import Trainer
+from tokenizer.training.run import Run
 from visent.errors import UserError
 
 
@@ -82,7 +82,7 @@ def test_figures_of_a_resumed_run_stand_once(photos: Pictures, tmp_path: Path) -
     log = tmp_path / "training" / "metrics.jsonl"
     log.parent.mkdir()
     log.write_text('{"step": 0, "kept": 1}\n{"step": 40, "done": "again"}\n')
-    run_training(Trainer(CONFIG, photos), tmp_path, "mine", {})
+    Run(Trainer(CONFIG, photos), tmp_path, "mine", {}).train()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 40]
     assert "held_out" in lines[1]

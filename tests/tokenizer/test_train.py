@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from small_run import CONFIG, read
 
-from tokenizer.commands.train import run_training
 from tokenizer.load import load
 from tokenizer.quality import judge
-from tokenizer.training.config import default_recipe
+from tokenizer.training.codebook import follow
+from tokenizer.training.loop import Trainer
+from tokenizer.training.losses import coarse_chroma
 from tokenizer.training.pictures import Pictures
+from tokenizer.training.recipes import default_recipe
 from tokenizer.training.resume import restore_state, save_state
-from tokenizer.training.train import Trainer, coarse_chroma, follow, learning_rate
+from tokenizer.training.run import Run
+from tokenizer.training.state import learning_rate
 from visent.errors import UserError
 
 
@@ -78,9 +81,9 @@ def test_a_damaged_checkpoint_is_one_clear_line(photos: Pictures, tmp_path: Path
 
 
 def test_a_finished_run_leaves_a_tokenizer_its_figures_and_a_sheet(photos: Pictures, tmp_path: Path) -> None:
-    card = run_training(Trainer(CONFIG, photos), tmp_path, "mine", {"licence": "CC0"})
+    card = Run(Trainer(CONFIG, photos), tmp_path, "mine", {"licence": "CC0"}).train()
     assert card.about["licence"] == "CC0"
-    assert card.about["pictures"] == "20 photos trained on, 4 held out, of 24 files"
+    assert card.about["pictures"] == "20 photos to train on, 4 held out, of 24 files"
     assert card.about["trained for"] == "40 of 40 steps"
     lines = [json.loads(line) for line in (tmp_path / "training" / "metrics.jsonl").read_text().splitlines()]
     quality = judge(load(tmp_path), photos.held_out(exact=False))

