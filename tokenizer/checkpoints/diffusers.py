@@ -128,6 +128,8 @@ def to_json(config: VQGANConfig) -> dict[str, Any]:
 
 def lacks(config: VQGANConfig) -> str | None:
     """Why VQModel cannot be this network."""
+    if config.channel_mult[0] != 1:
+        return f"its first level has {config.channel_mult[0]} times the width of its stem, there they are equal"
     return common_lacks(config, groups=None, noted=True) or uneven(config)
 
 

@@ -16,23 +16,27 @@ Shape = tuple[int, ...]
 LISTED = 6  # names that an error message shows of each kind
 
 
-@functools.cache
 def parameter_shapes(config: VQGANConfig) -> Mapping[str, Shape]:
     """Returns the shape of each parameter by its name: its path in the network, joined by dots."""
-    state = nnx.eval_shape(lambda: nnx.state(VQGAN(config, nnx.Rngs(0)), nnx.Param))
-    return {_name(path): tuple(variable.shape) for path, variable in nnx.to_flat_state(state)}
+    return {_name(path): tuple(variable.shape) for path, variable in _abstract(config)[1]}
 
 
 def build(checkpoint: Checkpoint) -> VQGAN:
     """Builds the network of a checkpoint; nothing is initialised at random on the way."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: VQGAN(checkpoint.config, nnx.Rngs(0))))
+    graph, flat = _abstract(checkpoint.config)
     loaded = [
-        (path, variable.replace(jnp.asarray(checkpoint.tensors[_name(path)], jnp.float32)))
-        for path, variable in nnx.to_flat_state(state)
+        (path, variable.replace(jnp.asarray(checkpoint.tensors[_name(path)], jnp.float32))) for path, variable in flat
     ]
     model = nnx.merge(graph, nnx.from_flat_state(loaded))
     assert isinstance(model, VQGAN)
     return model
+
+
+@functools.lru_cache(maxsize=16)
+def _abstract(config: VQGANConfig) -> tuple[Any, Any]:
+    """Returns the network without numbers: its graph and its flat state. Tracing it takes about a second."""
+    graph, state = nnx.split(nnx.eval_shape(lambda: VQGAN(config, nnx.Rngs(0))), nnx.Param)
+    return graph, nnx.to_flat_state(state)
 
 
 def read_out(model: VQGAN, dtype: str) -> Checkpoint:
