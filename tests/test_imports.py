@@ -23,7 +23,7 @@ FORBIDDEN = {
     "trainer": {"apache_beam", "cv2"},
     "visent": {"apache_beam"},
 }
-HEAVY = ("apache_beam", "jax", "flax", "tensorflow", "pyarrow", "cv2", "matplotlib", "datasets")
+HEAVY = ("apache_beam", "jax", "flax", "torch", "tensorflow", "pyarrow", "cv2", "matplotlib", "datasets")
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -59,7 +59,8 @@ def test_package_imports_only_what_stands_below_it(package: str) -> None:
 
 COMMANDS = [
     [], ["tokenize"], ["tokenize", "folder"], ["verify"], ["show"], ["manifest"], ["manifest", "show"],
-    ["tokenizer"], ["tokenizer", "train"], ["train"], ["generate"], ["demo"],
+    ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
+    ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["generate"], ["demo"],
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import click
 
 from tokenizer.commands.card import card
+from tokenizer.commands.check import check
 from tokenizer.commands.convert import convert
 from tokenizer.commands.decode import decode
 from tokenizer.commands.encode import encode
@@ -16,11 +17,12 @@ def tokenizer() -> None:
 
     \b
     Example:
-      visent tokenizer card default
+      visent tokenizer check openMUSE/vqgan-f16-8192-laion photos/
+      visent tokenizer encode photos/ --out codes.npz
       visent tokenizer eval photos/ --sheet round-trips.png
       visent tokenizer train photos/ more-photos/ --out my-tokenizer
     """
 
 
-for command in (card, encode, decode, evaluate, train, convert):
+for command in (card, check, encode, decode, evaluate, convert, train):
     tokenizer.add_command(command)

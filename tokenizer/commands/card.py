@@ -25,14 +25,7 @@ def card(name_or_path: str) -> None:
 
 def print_card(shown: "TokenizerCard") -> None:
     """Prints a card as a table."""
-    from rich.console import Console
-    from rich.table import Table
+    from tokenizer.commands.report import print_table
 
-    table = Table(title=f"tokenizer {shown.name}", show_header=False)
-    table.add_row("fingerprint", shown.fingerprint)
-    for key, value in shown.to_json().items():
-        if key not in ("name", "about"):
-            table.add_row(key, str(value))
-    for key, value in shown.about.items():
-        table.add_row(key, value)
-    Console().print(table)
+    deciding = [(key, str(value)) for key, value in shown.to_json().items() if key not in ("name", "about")]
+    print_table(f"tokenizer {shown.name}", [("fingerprint", shown.fingerprint), *deciding, *shown.about.items()])

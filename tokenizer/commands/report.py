@@ -16,6 +16,8 @@ def print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a digest is of no use with its end left out
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     Console().print(table)
