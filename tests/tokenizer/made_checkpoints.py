@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from tokenizer.checkpoints import Checkpoint
 from tokenizer.checkpoints.network import build, parameter_shapes
-from tokenizer.vqgan import VQGANConfig
+from tokenizer.vqgan import VQGAN, VQGANConfig
 
 # Attention in one level and in the middle, three widths, 32 groups: all four projects can hold it.
 ATTENTIVE = VQGANConfig(
@@ -40,13 +42,16 @@ def made(config: VQGANConfig = ATTENTIVE, *, dtype: str = "float32", seed: int =
     return Checkpoint(layout="visent", config=config, tensors=tensors, stored_dtype=dtype)
 
 
-def with_features_as_codebook(checkpoint: Checkpoint, images: np.ndarray) -> Checkpoint:
-    """Draws the codebook from the features of pictures, so that they get many different codes."""
-    latents = np.asarray(build(checkpoint).latents(images)).reshape(-1, checkpoint.config.codebook_dim)
-    rows = np.random.default_rng(0).permutation(len(latents))[: checkpoint.config.codebook_size]
-    noise = np.random.default_rng(1).normal(0, 1e-3, (len(rows), latents.shape[1]))
-    codebook = (latents[rows] + noise).astype(np.float32)
-    return dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, "codebook": codebook})
+def encode(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
+    """Codes of images in [0, 1], of any size, in float32."""
+    return np.asarray(nnx.jit(VQGAN.encode)(build(checkpoint), jnp.asarray(images)))
+
+
+def reconstruct(checkpoint: Checkpoint, codes: np.ndarray) -> np.ndarray:
+    """Images around [0, 1] of square grids of codes, not clipped."""
+    side = math.isqrt(codes.shape[1])
+    latents = checkpoint.tensors["codebook"].astype(np.float32)[codes].reshape(len(codes), side, side, -1)
+    return np.asarray(nnx.jit(VQGAN.reconstruct)(build(checkpoint), jnp.asarray(latents)))
 
 
 def pictures(count: int, size: int, seed: int = 0) -> np.ndarray:

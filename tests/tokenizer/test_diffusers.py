@@ -1,117 +1,104 @@
-"""The papers' network against an independent implementation: diffusers' VQModel with the same random weights."""
+"""Our network against an independent implementation, diffusers' VQModel, through files that either side wrote."""
 
+import dataclasses
+import warnings
+from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from made_checkpoints import ATTENTIVE, PLAIN, encode, made, pictures, reconstruct, same
 
-from tokenizer.testing import random_model
-from tokenizer.vqgan import VQGAN, VQGANConfig
+from tokenizer.checkpoints import Checkpoint, read, write
+from tokenizer.vqgan import F16_8192, VQGANConfig
 
-# The shape of f16-8192 with narrow layers: five levels, several widths, no attention.
-NARROW = VQGANConfig(
-    channels=8,
-    channel_mult=(1, 2, 2, 4, 6),
-    num_res_blocks=2,
-    decoder_res_blocks=3,
-    z_channels=8,
-    codebook_size=128,
-    codebook_dim=8,
-    image_size=64,
-    norm_groups=4,
-)
+torch = pytest.importorskip("torch", reason="the oracle needs the extra [oracles]")
+diffusers = pytest.importorskip("diffusers", reason="the oracle needs the extra [oracles]")
+
+SIDE = 64  # pixels of the small networks' pictures
 
 
-def diffusers_name(name: str) -> str:
-    """Returns what diffusers calls one of our parameters."""
-    replacements = [
-        ("codebook", "quantize.embedding.weight"),
-        ("encoder.levels", "encoder.down_blocks"),
-        ("decoder.levels", "decoder.up_blocks"),
-        (".blocks.", ".resnets."),
-        ("middle.block1", "mid_block.resnets.0"),
-        ("middle.block2", "mid_block.resnets.1"),
-        ("shortcut", "conv_shortcut"),
-        ("norm_out", "conv_norm_out"),
-        ("kernel", "weight"),
-        ("scale", "weight"),
-        (".resample.", ".downsamplers.0." if name.startswith("encoder") else ".upsamplers.0."),
-    ]
-    for ours, theirs in replacements:
-        name = name.replace(ours, theirs)
-    return name
+def spread(checkpoint: Checkpoint, images: np.ndarray) -> Checkpoint:
+    """Puts the codebook among the features of pictures, so that many codes are in use and near each other."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from tokenizer.checkpoints.network import build
+    from tokenizer.vqgan import VQGAN
+
+    latents = np.asarray(nnx.jit(VQGAN.latents)(build(checkpoint), jnp.asarray(images)))
+    latents = latents.reshape(-1, latents.shape[-1])
+    rng = np.random.default_rng(0)
+    count, dim = checkpoint.config.codebook_size, checkpoint.config.codebook_dim
+    codebook = latents[rng.integers(0, len(latents), count)] + rng.normal(0, latents.std() / 10, (count, dim))
+    return dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, "codebook": codebook.astype(np.float32)})
 
 
-@pytest.fixture(scope="module")
-def pair() -> tuple[VQGAN, Any]:
-    """The two networks with the same random weights."""
-    torch = pytest.importorskip("torch", reason="the oracle needs the extra [oracles]")
-    diffusers = pytest.importorskip("diffusers", reason="the oracle needs the extra [oracles]")
-    model = random_model(NARROW, seed=0)
-    levels = len(NARROW.channel_mult)
-    theirs = diffusers.VQModel(
-        block_out_channels=[NARROW.channels * mult for mult in NARROW.channel_mult],
-        down_block_types=["DownEncoderBlock2D"] * levels,
-        up_block_types=["UpDecoderBlock2D"] * levels,
-        layers_per_block=NARROW.num_res_blocks,
-        latent_channels=NARROW.z_channels,
-        num_vq_embeddings=NARROW.codebook_size,
-        vq_embed_dim=NARROW.codebook_dim,
-        norm_num_groups=NARROW.norm_groups,
-        mid_block_add_attention=False,
-        lookup_from_codebook=True,
-    )
-    tensors = {}
-    for path, value in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        array = np.asarray(value[...])
-        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-        tensors[diffusers_name(".".join(map(str, path)))] = torch.from_numpy(array.copy())
-    theirs.load_state_dict(tensors)
-    return model, theirs.eval()
+def theirs(folder: Path) -> Any:
+    """Diffusers' own loader, which must not complain of anything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model, report = diffusers.VQModel.from_pretrained(
+            folder, output_loading_info=True, local_files_only=True, low_cpu_mem_usage=False, torch_dtype=torch.float32
+        )
+    assert not any(report.values()), report
+    return model.eval()
 
 
-def test_features_are_those_of_diffusers(pair: tuple[VQGAN, Any], images: np.ndarray) -> None:
-    model, theirs = pair
-    torch = pytest.importorskip("torch")
+def compare(checkpoint: Checkpoint, folder: Path, images: np.ndarray, least_codes: int) -> None:
+    """All codes equal in float32, and pictures of codes within 1e-4."""
+    model = theirs(folder)
+    signed = checkpoint.config.signed_pixels
+    pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    codes = encode(checkpoint, images)
     with torch.no_grad():
-        expected = theirs.encode(torch.from_numpy(images.transpose(0, 3, 1, 2))).latents.numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(model.latents(jnp.asarray(images)), expected, rtol=1e-3, atol=1e-4)
+        latents = model.encode(2 * pixels - 1 if signed else pixels).latents
+        expected = model.quantize(latents)[2][2].reshape(codes.shape).numpy()
+        assert len(np.unique(codes)) >= least_codes
+        np.testing.assert_array_equal(codes, expected)
+        shape = (*latents.shape[::2], latents.shape[3], latents.shape[1])
+        decoded = model.decode(torch.from_numpy(codes.copy()), force_not_quantize=True, shape=shape).sample
+    decoded = decoded.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(reconstruct(checkpoint, codes), (decoded + 1) / 2 if signed else decoded, atol=1e-4)
 
 
-def test_codes_are_those_of_diffusers(pair: tuple[VQGAN, Any], images: np.ndarray) -> None:
-    model, theirs = pair
-    torch = pytest.importorskip("torch")
-    with torch.no_grad():
-        latents = theirs.encode(torch.from_numpy(images.transpose(0, 3, 1, 2))).latents
-        _, _, (_, _, expected) = theirs.quantize(latents)
-    codes = np.asarray(model.encode(jnp.asarray(images)))
-    assert len(np.unique(codes)) > 10
-    np.testing.assert_array_equal(codes.reshape(-1), expected.numpy().reshape(-1))
+@pytest.mark.parametrize("config", [PLAIN, ATTENTIVE], ids=["plain", "attention"])
+def test_what_we_write_diffusers_loads_with_equal_codes_and_pictures(tmp_path: Path, config: VQGANConfig) -> None:
+    """`attention`: AttnDownEncoderBlock2D in one level, and in the middle."""
+    checkpoint = spread(made(config), pictures(4, SIDE, seed=5))
+    write(checkpoint, "diffusers", tmp_path)
+    compare(checkpoint, tmp_path, pictures(4, SIDE), least_codes=20)
 
 
-def test_pictures_of_codes_are_those_of_diffusers(pair: tuple[VQGAN, Any]) -> None:
-    model, theirs = pair
-    torch = pytest.importorskip("torch")
-    codes = np.random.default_rng(0).integers(0, NARROW.codebook_size, (2, NARROW.grid**2))
-    with torch.no_grad():
-        shape = (2, NARROW.grid, NARROW.grid, NARROW.codebook_dim)
-        expected = theirs.decode(torch.from_numpy(codes), force_not_quantize=True, shape=shape).sample.numpy()
-    decoded = np.asarray(model.decode(jnp.asarray(codes)))
-    np.testing.assert_allclose(decoded, expected.transpose(0, 2, 3, 1).clip(0, 1), atol=1e-4)
+@pytest.mark.slow
+def test_a_float16_file_gives_equal_codes_too(tmp_path: Path) -> None:
+    whole = spread(made(PLAIN), pictures(4, SIDE, seed=5))
+    halves = {name: tensor.astype(np.float16) for name, tensor in whole.tensors.items()}
+    write(dataclasses.replace(whole, tensors=halves, stored_dtype="float16"), "diffusers", tmp_path)
+    checkpoint = read(tmp_path)
+    assert checkpoint.stored_dtype == "float16"
+    compare(checkpoint, tmp_path, pictures(4, SIDE), least_codes=20)
 
 
-@pytest.fixture(scope="module")
-def images() -> np.ndarray:
-    """Two pictures in [0, 1]."""
-    coarse = jax.random.uniform(jax.random.key(1), (2, 8, 8, 3))
-    return np.array(jax.image.resize(coarse, (2, 64, 64, 3), "linear"))
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_what_diffusers_writes_we_read_bit_by_bit(tmp_path: Path, safe: bool) -> None:
+    checkpoint = made(ATTENTIVE)
+    write(checkpoint, "diffusers", tmp_path / "ours")
+    theirs(tmp_path / "ours").save_pretrained(tmp_path / "vqvae", safe_serialization=safe)
+    assert (tmp_path / "vqvae" / f"diffusion_pytorch_model.{'safetensors' if safe else 'bin'}").is_file()
+    found = read(tmp_path)
+    assert found.config == dataclasses.replace(checkpoint.config, signed_pixels=False)  # a note that diffusers drops
+    assert same(read(tmp_path, signed_pixels=True), checkpoint)
 
 
-def test_every_parameter_has_a_name_there() -> None:
-    """Runs without the oracle: the mapping loses nothing."""
-    model = nnx.eval_shape(lambda: VQGAN(NARROW, nnx.Rngs(0)))
-    names = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))]
-    assert len({diffusers_name(name) for name in names}) == len(names) == 277
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["diffusers", "muse"])
+def test_the_full_f16_8192_network_agrees_in_every_code(tmp_path: Path, layout: str) -> None:
+    images = pictures(2, 256)
+    checkpoint = spread(made(F16_8192), images)
+    write(checkpoint, layout, tmp_path / layout)
+    found = read(tmp_path / layout)
+    assert found.weights_sha256 == checkpoint.weights_sha256
+    if layout == "muse":
+        write(found, "diffusers", tmp_path / "diffusers")
+    compare(found, tmp_path / "diffusers", images, least_codes=200)
