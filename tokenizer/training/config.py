@@ -1,10 +1,15 @@
 """What decides the weights of a trained tokenizer, besides the pictures."""
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from tokenizer.vqgan import SMALL, VQGANConfig
 from visent.errors import UserError, unknown
+
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"activations": ("float32", "bfloat16"), "codebook": ("ema", "gradient")}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,7 @@ class TrainConfig:
     max_pictures: int = 8000  # held decoded in memory; others are read when drawn, which gives the same crops
     seed: int = 0
 
-    steps: int = 4500
+    steps: int = 5000
     batch_size: int = 16  # crops per step
     crop: int = 128  # pixels
     full_every: int = 4  # each such step takes whole images instead, as many as have the pixels of the crops; 0: none
@@ -33,7 +38,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam
     clip_norm: float = 1.0
     ema_decay: float = 0.0  # of the running mean of the weights, which is what a run leaves; 0: the weights themselves
-    activations: Literal["float32", "bfloat16"] = "float32"  # weights, norms, losses and distances are float32 always
+    activations: str = "float32"  # or bfloat16; weights, norms, losses and distances are float32 always
 
     pixel_weight: float = 1 / 0.06  # of the three pixel losses; 0.06 is the variance of photos' pixels
     l2_weight: float = 1.0
@@ -49,7 +54,7 @@ class TrainConfig:
     discriminator_channels: int = 64
     discriminator_layers: int = 3
 
-    codebook: Literal["ema", "gradient"] = "ema"  # running means of the features that chose each code, or by gradient
+    codebook: str = "ema"  # running means of the features that chose each code; or by gradient
     commitment: float = 0.25
     codebook_weight: float = 1.0  # of the gradient codebook's loss
     codebook_decay: float = 0.99  # of the running means of features and choices
@@ -58,8 +63,7 @@ class TrainConfig:
     patience: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("activations", "codebook"):
-            known = get_args(get_type_hints(TrainConfig)[name])
+        for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         self._check_sizes()
@@ -110,6 +114,3 @@ class TrainConfig:
                 f"frames_per_second {self.frames_per_second}, frames_per_video {self.frames_per_video}: expected a "
                 "rate above 0 and at least 1 frame"
             )
-
-
-FIELDS = tuple(field.name for field in fields(TrainConfig))
