@@ -53,19 +53,22 @@ def convert(
 
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"{out} is already there: name another --out, or delete it")
-    checkpoint, card = open_tokenizer(source, preset=preset, signed_pixels=signed_pixels)
+    original, card = open_tokenizer(source, preset=preset, signed_pixels=signed_pixels)
+    checkpoint = _without_decoder(original) if encoder_only else original
     if encoder_only:
-        checkpoint = _without_decoder(checkpoint)
         card = dataclasses.replace(card, decoder_sha256="")
     write(checkpoint, layout, out, card=dataclasses.replace(card, name=name or card.name))
     again = read(out)
     after = again.card(name=card.name, preset=card.preset, precision=card.precision)
     if (after.fingerprint, after.decoder_sha256) != (card.fingerprint, card.decoder_sha256):
         raise UserError(f"{out} reads back as {after.fingerprint}, expected {card.fingerprint}: the disk changed bytes")
-    table = Table("", "layout", "fingerprint", "decoder", "stored as", "tensors", title=f"tokenizer {card.name}")
-    for where, shown, fingerprint in ((source, checkpoint, card.fingerprint), (str(out), again, after.fingerprint)):
-        decoder = shown.decoder_sha256[:16] or "none"
-        table.add_row(where, shown.layout, fingerprint, decoder, shown.stored_dtype, str(len(shown.tensors)))
+    table = Table("", "before", "after", title=f"tokenizer {card.name}")
+    table.add_row("place", source, str(out))
+    table.add_row("layout", original.layout, again.layout)
+    table.add_row("fingerprint", card.fingerprint, after.fingerprint)
+    table.add_row("decoder", original.decoder_sha256[:16] or "none", after.decoder_sha256[:16] or "none")
+    table.add_row("stored as", original.stored_dtype, again.stored_dtype)
+    table.add_row("tensors", str(len(original.tensors)), str(len(again.tensors)))
     Console().print(table)
     if layout != "visent":
         _say_what_is_lost(checkpoint, card.preset, layout)
