@@ -113,6 +113,7 @@ def read_labels(
     for label in sorted(classes, key=lambda label: (label not in present, label)):
         if label < len(truth.palette):
             candidates.setdefault(tuple(truth.palette[label].tolist()), label)
+    candidates = dict(sorted(candidates.items(), key=lambda item: item[1]))  # at equal distance, the lower label
     colours = np.array(list(candidates), np.float32)
     # |p - c|^2 without |p|^2; whole numbers below 2^24, so exact in float32. Row by row, to keep it small.
     lengths = (colours**2).sum(axis=1)

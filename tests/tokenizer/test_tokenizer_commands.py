@@ -1,8 +1,6 @@
 """`visent tokenizer`: what it prints, what it refuses, and what it does not import."""
 
 import json
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,29 +28,10 @@ def test_the_card_shows_what_decides_tokens_and_where_they_come_from(tmp_path: P
         assert text in result.output
 
 
-def test_eval_measures_a_folder_and_draws_a_sheet(photo_folder: Path, tmp_path: Path) -> None:
-    sheet = tmp_path / "new" / "sheet"
-    result = run("eval", photo_folder, "--tokenizer", tiny_tokenizer_dir(tmp_path), "--limit", 10, "--sheet", sheet)
-    assert result.exit_code == 0
-    assert re.search(r"10 of 24 .*\d+\.\d\d .*% of 64", result.output)
-    assert sheet.read_bytes()[:4] == b"\x89PNG"
-
-
-def test_eval_reads_names_that_are_not_utf8(photo_folder: Path, tmp_path: Path) -> None:
-    picture = next(photo_folder.rglob("*.png"))
-    (tmp_path / "odd").mkdir()
-    Path(os.fsdecode(os.fsencode(tmp_path / "odd") + b"/caf\xe9.png")).write_bytes(picture.read_bytes())
-    result = run("eval", tmp_path / "odd", "--tokenizer", tiny_tokenizer_dir(tmp_path))
-    assert result.exit_code == 0
-    assert "1 of 1" in result.output
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["card", "nowhere"], "no tokenizer at 'nowhere'"),
-        (["eval", "nowhere", "--tokenizer", "TINY"], "no folder 'nowhere'"),
-        (["eval", "PHOTOS", "--tokenizer", "TINY", "--sheet", "/proc/none/sheet.png"], "cannot write the sheet"),
         (["train", "nowhere", "--out", "OUT"], "no file or folder 'nowhere'"),
         (["train", "PHOTOS", "--out", "OUT", "--steps", "100"], "steps 100: expected more than the 200"),
         (["train", "PHOTOS", "--out", "OUT", "--about", "CC0"], "expected KEY=TEXT"),
