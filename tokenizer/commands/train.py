@@ -136,6 +136,8 @@ def _config(
     if init is not None:
         start = load(init)
         network = start.model
+        if not network.config.has_decoder:
+            raise UserError(f"--init {init}: it holds an encoder and no decoder; start from the complete checkpoint")
         changes |= {"network": network.config, "init": start.card.weights_sha256[:16], "free_steps": 0}
     if size := given.get("codebook_size"):
         if network is not None:

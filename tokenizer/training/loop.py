@@ -18,7 +18,7 @@ from tokenizer.training.perceptual import Perceptual
 from tokenizer.training.pictures import Pictures
 from tokenizer.training.state import TrainState, codebook_of, draw, new_state, with_codebook
 from tokenizer.training.step import Figures, Program, phase_of, replicated, scale, update
-from tokenizer.vqgan import VQGAN
+from tokenizer.vqgan import VQGAN, VQGANConfig
 from visent.errors import UserError
 
 
@@ -45,7 +45,7 @@ class Trainer:
                 f"perceptual_weight {config.perceptual_weight:g}, but no perceptual network: name its weights "
                 "(--perceptual), or leave it out (--perceptual-weight 0)"
             )
-        self.program = Program(config, _graph(config), _discriminator_graph(config), mesh)
+        self.program = Program(config, _graph(config.network, config.activations), _discriminator_graph(config), mesh)
         self.perceptual = perceptual
         self._everywhere = jax.device_put(perceptual, replicated(mesh))
         params = draw(config.network, config.seed) if init is None else nnx.state(init, nnx.Param)
@@ -60,7 +60,7 @@ class Trainer:
         return int(self.state.step)
 
     def model(self) -> VQGAN:
-        """Returns the network as trained so far: its running mean, where there is one."""
+        """Returns the network as trained so far, in float32: its running mean, where there is one."""
         params = self.state.params
         if self.state.average is not None:
             params = self.state.average
@@ -120,7 +120,9 @@ class Trainer:
         return placed
 
     def _local_model(self, params: Any) -> VQGAN:
-        model = nnx.merge(self.program.graph, jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), params))
+        model = nnx.merge(
+            _graph(self.config.network, "float32"), jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), params)
+        )
         assert isinstance(model, VQGAN)
         return model
 
@@ -141,13 +143,13 @@ def _with_means(state: TrainState, codebook: Array, choices: float) -> TrainStat
     return dataclasses.replace(state, counts=counts, sums=sums, frequency=jnp.copy(counts))
 
 
-def _graph(config: TrainConfig) -> Any:
-    """Returns the graph of the network, computing in the configuration's activations."""
-    model = nnx.eval_shape(lambda: VQGAN(config.network, nnx.Rngs(0)))
-    if config.activations != "float32":
+def _graph(network: VQGANConfig, activations: str) -> Any:
+    """Returns the graph of a network whose layers give activations of one type."""
+    model = nnx.eval_shape(lambda: VQGAN(network, nnx.Rngs(0)))
+    if activations != "float32":
         for _, module in nnx.iter_modules(model):
             if isinstance(module, nnx.Conv | nnx.GroupNorm | nnx.RMSNorm):
-                module.dtype = jnp.dtype(config.activations)
+                module.dtype = jnp.dtype(activations)
     return nnx.split(model, nnx.Param)[0]
 
 

@@ -30,9 +30,9 @@ CAFFE_MEAN = (104.00699, 116.66877, 122.67892)  # BGR in [0, 255]
 class Perceptual:
     """The weights of VGG16 and of LPIPS' heads."""
 
-    kernels: list[list[Float[Array, "3 3 a b"]]]  # by stage
-    biases: list[list[Float[Array, "b"]]]
-    heads: list[Float[Array, "b"]]  # by stage; none is negative
+    kernels: list[list[Array]]  # by stage; each 3 x 3 x inputs x outputs
+    biases: list[list[Array]]
+    heads: list[Array]  # a weight of each channel, by stage; none is negative
     caffe: bool  # whether the input is BGR in [0, 255] less its mean, else RGB over its standard deviation
 
     def distance(
