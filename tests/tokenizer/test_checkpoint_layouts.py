@@ -162,6 +162,7 @@ def test_attention_under_its_names_of_old_is_read(tmp_path: Path, attentive: Che
     [
         ("muse", {"patch_size": 2}, "folds 2 x 2 pixels"),
         ("diffusers", {"decoder_res_blocks": 2}, "decoder has 2 blocks a level"),
+        ("diffusers", {"norm_groups": 0}, "norms have no groups"),
         ("diffusers", {"channel_mult": (2, 2)}, "2 times the width of its stem"),
         ("diffusers", {"decoder_res_blocks": 0}, "has no decoder"),
         ("muse", {"norm_groups": 16}, "norms have 16 groups"),

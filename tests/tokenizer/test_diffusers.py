@@ -19,7 +19,7 @@ SIDE = 64  # pixels of the small networks' pictures
 
 
 def spread(checkpoint: Checkpoint, images: np.ndarray) -> Checkpoint:
-    """Puts the codebook among the features of pictures, so that many codes are in use and near each other."""
+    """Draws the codebook around the features of pictures, so that many codes are in use."""
     import jax.numpy as jnp
     from flax import nnx
 
@@ -30,7 +30,7 @@ def spread(checkpoint: Checkpoint, images: np.ndarray) -> Checkpoint:
     latents = latents.reshape(-1, latents.shape[-1])
     rng = np.random.default_rng(0)
     count, dim = checkpoint.config.codebook_size, checkpoint.config.codebook_dim
-    codebook = latents[rng.integers(0, len(latents), count)] + rng.normal(0, latents.std() / 10, (count, dim))
+    codebook = latents[rng.integers(0, len(latents), count)] + rng.normal(0, latents.std(0), (count, dim))
     return dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, "codebook": codebook.astype(np.float32)})
 
 

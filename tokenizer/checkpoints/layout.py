@@ -60,6 +60,8 @@ def common_lacks(config: VQGANConfig, *, groups: int | None, noted: bool) -> str
         return f"it folds {config.patch_size} x {config.patch_size} pixels into channels"
     if not config.has_decoder:
         return "it has no decoder, and its programs load none without"
+    if not config.norm_groups:
+        return "its norms have no groups (RMS norms), there they have"
     if groups and config.norm_groups != groups:
         return f"its norms have {config.norm_groups} groups, there they have {groups}"
     if not noted and not config.signed_pixels:
