@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name_or_path", default="default")
 def card(name_or_path: str) -> None:
-    """Print the card of a tokenizer: what decides its tokens, and where it comes from.
+    """Print what decides a tokenizer's tokens.
+
+    That is its card; it also says where the weights come from. NAME_OR_PATH is a name, folder, checkpoint, URL or
+    Hugging Face id.
 
     \b
     Example:

@@ -31,7 +31,7 @@ def check(
     name_or_path: str, images: tuple[Path, ...], precisions: tuple[str, ...], preset: str | None,
     signed_pixels: bool | None, limit: int,
 ) -> None:  # fmt: skip
-    """Check that a tokenizer's weights, range of pixels and precision belong together.
+    """Check that weights, pixels and precision fit.
 
     Prints the card, the network and its size; how many tokens each precision shares with float32, and how fast it is;
     how well pictures come back, also with pixels in the other range; and, where torch and diffusers are installed, how

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def encode(
     images: tuple[Path, ...], out: Path, nearest: bool, name_or_path: str, max_reject_fraction: float, **chosen: Any
 ) -> None:
-    """Encode pictures, and the image files below folders, to one file of codes.
+    """Encode pictures to a file of codes.
 
-    FILE.npz holds `codes` (uint16, one row of tokens per picture, row by row of the grid), `names`, and `card` and
+    IMG is a picture, or a folder that holds some at any depth. FILE.npz holds `codes` (uint16, one row of tokens per picture, row by row of the grid), `names`, and `card` and
     `fingerprint` of the tokenizer; numpy reads it without pickle. A picture that cannot be read is listed with its
     reason and has no row. For sets that a model is trained on, `visent tokenize` writes shards instead.
 

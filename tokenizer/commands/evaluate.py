@@ -29,9 +29,9 @@ def evaluate(
     paths: tuple[Path, ...], labels: bool, ignore_label: int | None, limit: int | None, sheet: Path | None,
     json_path: Path | None, name_or_path: str, **chosen: Any,
 ) -> None:  # fmt: skip
-    """Measure round trips of pictures, and of the image files below folders.
+    """Measure round trips of pictures.
 
-    PSNR (dB) and SSIM say how near the pixels come; entropy and perplexity how evenly these pictures use the codebook;
+    PATH is a picture, or a folder that holds some at any depth. PSNR (dB) and SSIM say how near the pixels come; entropy and perplexity how evenly these pictures use the codebook;
     dead codes are those that never occur. Usage needs many pictures: at least ten codes for each entry.
 
     With --labels the files are annotations: palette PNGs, grey label maps (drawn in VOC's colours), or colour-coded
