@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def decode(codes: Path, out: Path, any_tokenizer: bool, overwrite: bool, name_or_path: str, **chosen: Any) -> None:
     """Decode a file of codes to pictures.
 
-    Each row becomes a PNG below DIR, named as its picture was. CODES is a .npz of `visent tokenizer encode`, or a .npy of whole numbers, (pictures, tokens) or (pictures, rows,
-    columns). Codes mean something only to the tokenizer that made them: those of another one are refused.
+    Each row becomes a PNG below DIR, named as its picture was. CODES is a .npz of `visent tokenizer encode`, or a .npy
+    of whole numbers, (pictures, tokens) or (pictures, rows, columns). Codes mean something only to the tokenizer that
+    made them: those of another one are refused.
 
     \b
     Example:

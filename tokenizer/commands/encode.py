@@ -24,9 +24,10 @@ def encode(
 ) -> None:
     """Encode pictures to a file of codes.
 
-    IMG is a picture, or a folder that holds some at any depth. FILE.npz holds `codes` (uint16, one row of tokens per picture, row by row of the grid), `names`, and `card` and
-    `fingerprint` of the tokenizer; numpy reads it without pickle. A picture that cannot be read is listed with its
-    reason and has no row. For sets that a model is trained on, `visent tokenize` writes shards instead.
+    IMG is a picture, or a folder that holds some at any depth. FILE.npz holds `codes` (uint16, one row of tokens per
+    picture, row by row of the grid), `names`, and `card` and `fingerprint` of the tokenizer; numpy reads it without
+    pickle. A picture that cannot be read is listed with its reason and has no row. For sets that a model is trained
+    on, `visent tokenize` writes shards instead.
 
     \b
     Example:

@@ -31,8 +31,9 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Measure round trips of pictures.
 
-    PATH is a picture, or a folder that holds some at any depth. PSNR (dB) and SSIM say how near the pixels come; entropy and perplexity how evenly these pictures use the codebook;
-    dead codes are those that never occur. Usage needs many pictures: at least ten codes for each entry.
+    PATH is a picture, or a folder that holds some at any depth. PSNR (dB) and SSIM say how near the pixels come;
+    entropy and perplexity how evenly these pictures use the codebook; dead codes are those that never occur. Usage
+    needs many pictures: at least ten codes for each entry.
 
     With --labels the files are annotations: palette PNGs, grey label maps (drawn in VOC's colours), or colour-coded
     RGB PNGs. They are resized without mixing, and each pixel that comes back is read as the nearest colour of a class
