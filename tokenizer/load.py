@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenizer.card import CARD_FILE, TokenizerCard, read_card
 from tokenizer.fetch import locate
@@ -20,11 +20,12 @@ def load(
     preset: str | None = None,
     precision: str | None = None,
     signed_pixels: bool | None = None,
+    image_size: int | None = None,
 ) -> "Tokenizer":
     """Loads a tokenizer: `default` (shipped with visent), a folder or checkpoint of any layout, a URL, or an id.
 
     `preset` and `precision` replace those of the card and enter its fingerprint; `signed_pixels` says whether a
-    foreign network takes pixels in [-1, 1] where that is not its project's custom.
+    foreign network takes pixels in [-1, 1], `image_size` how many on each side, where that is not its project's custom.
 
     Raises:
         UserError: it is missing or damaged, its parts do not belong together, or a name is unknown.
@@ -32,7 +33,8 @@ def load(
     from tokenizer.checkpoints.network import build
     from tokenizer.tokenizer import Tokenizer
 
-    checkpoint, card = open_tokenizer(name_or_path, preset=preset, precision=precision, signed_pixels=signed_pixels)
+    told: dict[str, Any] = {"signed_pixels": signed_pixels, "image_size": image_size}
+    checkpoint, card = open_tokenizer(name_or_path, preset=preset, precision=precision, **told)
     return Tokenizer(build(checkpoint), card)
 
 
@@ -42,6 +44,7 @@ def load_card(
     preset: str | None = None,
     precision: str | None = None,
     signed_pixels: bool | None = None,
+    image_size: int | None = None,
 ) -> TokenizerCard:
     """Returns the card that `load` would give; of visent's own folders it reads the card alone and needs no jax.
 
@@ -49,9 +52,10 @@ def load_card(
         UserError: as `load`.
     """
     path = locate(name_or_path)
-    if (path / CARD_FILE).is_file() and signed_pixels is None:
+    told: dict[str, Any] = {"signed_pixels": signed_pixels, "image_size": image_size}
+    if (path / CARD_FILE).is_file() and set(told.values()) == {None}:
         return _chosen(read_card(path), preset, precision)
-    return open_tokenizer(path, preset=preset, precision=precision, signed_pixels=signed_pixels)[1]
+    return open_tokenizer(path, preset=preset, precision=precision, **told)[1]
 
 
 def open_tokenizer(
@@ -60,6 +64,7 @@ def open_tokenizer(
     preset: str | None = None,
     precision: str | None = None,
     signed_pixels: bool | None = None,
+    image_size: int | None = None,
 ) -> tuple["Checkpoint", TokenizerCard]:
     """Reads the weights of a tokenizer, and the card that it has or gets.
 
@@ -69,7 +74,7 @@ def open_tokenizer(
     from tokenizer.checkpoints import read
 
     path = locate(name_or_path)
-    checkpoint = read(path, signed_pixels=signed_pixels)
+    checkpoint = read(path, signed_pixels=signed_pixels, image_size=image_size)
     if (path / CARD_FILE).is_file():
         return checkpoint, _chosen(read_card(path), preset, precision)
     return checkpoint, _chosen(checkpoint.card(name=str(name_or_path), about=checkpoint.notes), preset, precision)

@@ -313,6 +313,9 @@ def test_weights_of_another_kind_are_shown(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_tokenizers_own_folder_needs_no_word_on_pixels(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"config\.json says False: leave it out"):
-        read(tiny_tokenizer_dir(tmp_path), signed_pixels=True)
+def test_of_a_tokenizers_own_folder_nothing_else_may_be_told(tmp_path: Path) -> None:
+    own = tiny_tokenizer_dir(tmp_path)
+    with pytest.raises(UserError, match=r"signed_pixels is True, .*config\.json says False: leave it out"):
+        read(own, signed_pixels=True)
+    with pytest.raises(UserError, match=r"image_size is 64, .*config\.json says 32: leave it out"):
+        read(own, image_size=64)

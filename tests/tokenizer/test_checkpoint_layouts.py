@@ -204,6 +204,16 @@ def test_the_pixel_range_is_the_projects_custom_until_said_otherwise(tmp_path: P
     assert not load(tmp_path / "signed.ckpt", signed_pixels=False).model.config.signed_pixels
 
 
+def test_another_size_of_images_is_told_and_attention_stays_at_its_level(tmp_path: Path) -> None:
+    """amused-512 is such a network: the files are those of amused-256."""
+    write(made(), "taming", tmp_path / "model.ckpt")
+    large = read(tmp_path / "model.ckpt", image_size=512)
+    assert (large.config.image_size, large.config.attn_resolutions, large.config.grid) == (512, (128,), 128)
+    assert load_card(tmp_path / "model.ckpt", image_size=512).tokens_per_image == 128 * 128
+    write(large, "visent", tmp_path / "own")
+    assert same(read(tmp_path / "own"), large)
+
+
 def test_preset_and_precision_are_chosen_at_load_and_enter_the_fingerprint(tmp_path: Path) -> None:
     write(made(PLAIN), "muse", tmp_path)
     plain = load_card(tmp_path)

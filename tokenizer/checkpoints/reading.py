@@ -23,11 +23,11 @@ from visent.errors import UserError
 IMAGE_SIZE = 256  # pixels a side, where no config says otherwise: what all public networks were trained on
 
 
-def read(path: Path | str, *, signed_pixels: bool | None = None) -> Checkpoint:
+def read(path: Path | str, *, signed_pixels: bool | None = None, image_size: int | None = None) -> Checkpoint:
     """Reads a file or folder of weights, whatever its layout.
 
-    `signed_pixels` says that the network takes pixels in [-1, 1] (True) or [0, 1] (False) where that differs from its
-    project's custom; it is a fact of the weights that few files tell.
+    `signed_pixels` says that the network takes pixels in [-1, 1] (True) or [0, 1] (False), `image_size` how many on
+    each side, where that differs from what the file says or its project's custom. Few files tell either.
 
     Raises:
         UserError: nothing there is a VQGAN, it is damaged, or a tensor is missing, left over or not finite.
@@ -37,19 +37,22 @@ def read(path: Path | str, *, signed_pixels: bool | None = None) -> Checkpoint:
         raise UserError(f"there is no file or folder {path}; expected {EXPECTED}")
     if (path / CARD_FILE).is_file():
         checkpoint, _ = read_folder(path)
-        return _with_pixels(checkpoint, signed_pixels)
+        return _as_told(checkpoint, signed_pixels=signed_pixels, image_size=image_size)
     stored = read_stored(path, EXPECTED)
     layout = sniff(stored)
-    checkpoint = _converted(stored, layout, signed_pixels)
+    checkpoint = _converted(stored, layout, signed_pixels, image_size)
     check_numbers(str(stored.file), checkpoint.tensors)
     return checkpoint
 
 
-def _converted(stored: Stored, layout: Layout, signed_pixels: bool | None) -> Checkpoint:
+def _converted(stored: Stored, layout: Layout, signed_pixels: bool | None, image_size: int | None) -> Checkpoint:
     found = {modern(name): tensor for name, tensor in stored.tensors.items()}
     config = _config(stored, layout, found)
     if signed_pixels is not None:
         config = dataclasses.replace(config, signed_pixels=signed_pixels)
+    if image_size is not None:
+        attended = tuple(side * image_size // config.image_size for side in config.attn_resolutions)
+        config = dataclasses.replace(config, image_size=image_size, attn_resolutions=attended)
     levels = len(config.channel_mult)
     theirs = {name: layout.rename(name, levels) for name in parameter_shapes(config)}
     ours = {their: name for name, their in theirs.items()}
@@ -119,10 +122,12 @@ def _disagreement(stored: Stored, layout: Layout, found: Mapping[str, np.ndarray
     return f"by their shapes they are of a network with {'; '.join(different)} as config.json says" if different else ""
 
 
-def _with_pixels(checkpoint: Checkpoint, signed_pixels: bool | None) -> Checkpoint:
-    if signed_pixels not in (None, checkpoint.config.signed_pixels):
-        raise UserError(
-            f"signed_pixels is {signed_pixels}, but the tokenizer's own config.json says "
-            f"{checkpoint.config.signed_pixels}: leave it out, visent's folders state it"
-        )
+def _as_told(checkpoint: Checkpoint, **told: int | bool | None) -> Checkpoint:
+    """Returns a checkpoint of our own layout, whose config states everything: nothing else may be told of it."""
+    for name, value in told.items():
+        if value not in (None, stated := getattr(checkpoint.config, name)):
+            raise UserError(
+                f"{name} is {value}, but the tokenizer's own config.json says {stated}: leave it out, or convert the "
+                "checkpoint that it was made from again"
+            )
     return checkpoint

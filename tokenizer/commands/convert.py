@@ -22,6 +22,7 @@ LAYOUTS = ("visent", "muse", "diffusers", "taming", "lwm")
     default=None,
     help="SOURCE takes pixels in [-1, 1] (or [0, 1]), where that is not its project's custom.",
 )
+@click.option("--image-size", type=click.IntRange(min=1), help="Pixels a side of SOURCE, where it is not 256.")
 @click.option("--encoder-only", is_flag=True, help="Leave the decoder out: enough for tokenizing. Only to visent.")
 def convert(
     source: str,
@@ -30,6 +31,7 @@ def convert(
     preset: str | None,
     name: str | None,
     signed_pixels: bool | None,
+    image_size: int | None,
     encoder_only: bool,
 ) -> None:
     """Write the weights of SOURCE in another layout; no token changes.
@@ -53,7 +55,7 @@ def convert(
 
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"{out} is already there: name another --out, or delete it")
-    original, card = open_tokenizer(source, preset=preset, signed_pixels=signed_pixels)
+    original, card = open_tokenizer(source, preset=preset, signed_pixels=signed_pixels, image_size=image_size)
     checkpoint = _without_decoder(original) if encoder_only else original
     if encoder_only:
         card = dataclasses.replace(card, decoder_sha256="")
