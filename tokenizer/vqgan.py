@@ -6,7 +6,7 @@ One class serves the f16-8192 network of LVM and LVM-Lite (`F16_8192`, open-muse
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from visent.errors import UserError
+
+LARGEST = 65536  # of any count or width in a config; beyond it a file is damaged
+MAY_BE_ZERO = ("decoder_res_blocks", "norm_groups")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,13 @@ class VQGANConfig:
     signed_pixels: bool = False  # the weights expect pixels in [-1, 1] (taming, LWM) instead of [0, 1]
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, least = getattr(self, field.name), int(field.name not in MAY_BE_ZERO)
+            numbers = value if field.type == tuple[int, ...] else (value,)
+            if field.type is not bool and not all(type(n) is int and least <= n <= LARGEST for n in numbers):
+                raise UserError(f"VQGAN: {field.name} is {value!r}, expected whole numbers in {least}..{LARGEST}")
+        if not self.channel_mult:
+            raise UserError("VQGAN: channel_mult is empty, expected the width of at least one level")
         if self.image_size % self.downsampling:
             raise UserError(f"VQGAN: image_size {self.image_size} is no multiple of {self.downsampling}, its shrinking")
         for width in {self.channels, *(self.channels * mult for mult in self.channel_mult)}:
@@ -64,9 +74,9 @@ class VQGANConfig:
         Raises:
             UserError: a field is missing, unknown or impossible.
         """
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
-            return cls(**fields)
+            return cls(**given)
         except TypeError as error:
             raise UserError(f"config of a VQGAN: {error}") from error
 
