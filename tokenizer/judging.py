@@ -8,7 +8,7 @@ import numpy as np
 
 from tokenizer.images import decode_image, prepare
 from tokenizer.labels import Confusion, LabelMap, decode_label_map, read_labels
-from tokenizer.listing import ImageFile, Reject, by_reason, read_batches
+from tokenizer.listing import ImageFile, Reject, by_reason, read_batches, readable
 from tokenizer.quality import Quality, RoundTrips
 from tokenizer.sheet import Sheet
 from tokenizer.tokenizer import Tokenizer
@@ -48,17 +48,18 @@ def judge_pictures(tokenizer: Tokenizer, files: Sequence[ImageFile], sheet: Shee
     return trips.quality()
 
 
-def check_some(readable: int, files: Sequence[ImageFile], rejects: Sequence[Reject]) -> None:
-    """Refuses a set of which nothing could be read.
+def check_some(count: int, files: Sequence[ImageFile], rejects: Sequence[Reject], what: str = "pictures") -> None:
+    """Refuses a set of which nothing could be read as `what`.
 
     Raises:
-        UserError: `readable` is 0.
+        UserError: `count` is 0.
     """
-    if not readable:
+    if not count:
+        first = readable(rejects[0].path)
         reasons = ", ".join(f"{count} {reason}" for reason, count in by_reason(rejects).items())
         raise UserError(
-            f"none of {len(files)} files could be read ({reasons}), the first: {rejects[0].path}, {rejects[0].detail}; "
-            "name a folder of pictures"
+            f"none of {len(files)} files could be read ({reasons}), the first: {first}, {rejects[0].detail}; "
+            f"name a folder of {what}"
         )
 
 
@@ -76,7 +77,7 @@ class _Labels:
                 self.files.append(file)
                 seen.update(square.present)
                 named[square.named] += 1
-        check_some(len(self.files), files, self.rejects)
+        check_some(len(self.files), files, self.rejects, "label maps")
         if len(named) > 1:
             raise UserError(
                 f"{named[True]} maps have a palette or grey labels, {named[False]} are in colours: the classes of "

@@ -50,7 +50,7 @@ class _Lines(Track):
 
     def _show(self) -> None:
         now = time.monotonic()
-        if now - self._last >= SECONDS_BETWEEN_LINES:
+        if now - self._last >= SECONDS_BETWEEN_LINES and self.done != self.total:  # the last line comes at the end
             self._last = now
             print(self.line(), file=sys.stderr, flush=True)
 

@@ -39,7 +39,7 @@ def run(*arguments: object) -> Result:
 
 
 def test_the_default_tokenizer_is_good() -> None:
-    result = run("default")
+    result = run("default", "--limit", 4)
     assert result.exit_code == 0, (result.output, result.exception)
     card = read(DEFAULT)
     assert card.weights_sha256 in result.output
@@ -54,7 +54,7 @@ def test_weights_with_the_wrong_range_of_pixels_are_found_out(tmp_path: Path) ->
     good = read(DEFAULT)
     config = dataclasses.replace(good.config, signed_pixels=True)
     write(dataclasses.replace(good, config=config), "visent", tmp_path / "wrong")
-    result = run(tmp_path / "wrong")
+    result = run(tmp_path / "wrong", "--limit", 4)
     assert result.exit_code == 1
     assert "failure: with pixels in [0, 1] pictures come back at" in result.output
     assert "--unsigned-pixels" in result.output

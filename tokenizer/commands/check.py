@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokenizer.commands.options import choose_preset, foreign_facts
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -22,15 +24,11 @@ COMPARED = 4  # pictures given to diffusers, which takes seconds for each of f16
 @click.argument("images", nargs=-1, metavar="[IMG...]", type=click.Path(path_type=Path))
 @click.option("--precision", "precisions", multiple=True, metavar="NAME",
               help="Compare this one with float32. Repeatable. Default: the card's.")  # fmt: skip
-@click.option("--preset", metavar="NAME", help="How a picture becomes a square: crop or squash. Default: the card's.")
-@click.option("--signed-pixels/--unsigned-pixels", default=None,
-              help="Pixels in [-1, 1] (or [0, 1]), where that is not the custom of TOKENIZER's project.")  # fmt: skip
+@choose_preset
 @click.option("--limit", default=32, show_default=True, type=click.IntRange(min=1),
               help="Pictures at most, drawn by the hash of their names.")  # fmt: skip
-def check(
-    name_or_path: str, images: tuple[Path, ...], precisions: tuple[str, ...], preset: str | None,
-    signed_pixels: bool | None, limit: int,
-) -> None:  # fmt: skip
+@foreign_facts
+def check(name_or_path: str, images: tuple[Path, ...], precisions: tuple[str, ...], limit: int, **told: Any) -> None:
     """Check that weights, pixels and precision fit.
 
     Prints the card, the network and its size; how many tokens each precision shares with float32, and how fast it is;
@@ -55,7 +53,7 @@ def check(
 
     for name in precisions:
         known_precision(name)
-    checkpoint, card = open_tokenizer(name_or_path, preset=preset, signed_pixels=signed_pixels)
+    checkpoint, card = open_tokenizer(name_or_path, **told)
     print_tokenizer(checkpoint, card)
     squares, of = find_squares(images, card, limit)
     model = build(checkpoint)
@@ -97,7 +95,7 @@ def find_squares(images: tuple[Path, ...], card: "TokenizerCard", limit: int) ->
     from tokenizer.listing import Reject, list_images, read_images, sample
 
     if not images:
-        return synthetic_pictures(SYNTHETIC, card.image_size), "drawn pictures (none were given)"
+        return synthetic_pictures(min(SYNTHETIC, limit), card.image_size), "drawn pictures (none were given)"
     files, rejects = sample(list_images(images), limit), list[Reject]()
 
     def make(data: bytes) -> np.ndarray:

@@ -93,7 +93,8 @@ def unique_names(files: Sequence["ImageFile"]) -> dict[Path, str]:
         whole = "/".join(part for part in file.path.parts if part not in ("/", ".."))
         name = names[file.path] = readable(file.name if often[file.name] == 1 else whole)
         if name in taken:
-            raise UserError(f"{file.path} and {taken[name]} would both be named {name}: encode them to two files")
+            both = f"{readable(file.path)} and {readable(taken[name])}"
+            raise UserError(f"{both} would both be named {name}: encode them to two files")
         taken[name] = file.path
     return names
 

@@ -12,8 +12,20 @@ def choose_tokenizer(command: Callable[..., None]) -> Callable[..., None]:
                      help="Its name, folder, checkpoint, gs:// URL or Hugging Face id."),
         click.option("--precision", metavar="NAME",
                      help="Of the network's arithmetic: float32, bfloat16, ... Default: the card's."),
+    ]  # fmt: skip
+    command = foreign_facts(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def foreign_facts(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds what shapes of a foreign checkpoint do not tell; `load` and `open_tokenizer` take it by the same names."""
+    options = [
         click.option("--signed-pixels/--unsigned-pixels", default=None,
-                     help="A foreign network takes pixels in [-1, 1] (or [0, 1]), where that is not its custom."),
+                     help="Of a foreign checkpoint: pixels in [-1, 1] (or [0, 1]), where that is not its custom."),
+        click.option("--image-size", type=click.IntRange(min=1), metavar="PIXELS",
+                     help="Of a foreign checkpoint: the side of its images, where that is not 256."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
