@@ -12,13 +12,6 @@ from tokenizer.card import CARD_FILE, PRETRAINED
 from visent.errors import UserError
 
 REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")
-FILES = (
-    "card.json", "config.json", "model_index.json", "model.safetensors", "pytorch_model.bin",
-    "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors",
-    "flax_model.msgpack", "vqgan", "last.ckpt", "model.ckpt",
-)  # fmt: skip
-FOLDERS = ("", "vqvae/", "vae/", "checkpoints/")  # where a repository or folder may keep them
-WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack")
 
 
 def locate(name_or_path: str | Path) -> Path:
@@ -61,17 +54,17 @@ def _from_url(url: str) -> Path:
         folder = cache_folder() / hashlib.sha256(f"{url}\n{state}".encode()).hexdigest()[:16]
         if files and not folder.exists():
             _copy(system, files, folder)
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"cannot fetch the tokenizer {url}: {error}") from error
+    except Exception as error:  # each file system has errors of its own
+        raise UserError(f"cannot fetch the tokenizer {url}: {type(error).__name__}: {error}") from error
     if not files:
-        raise UserError(f"nothing at {url}: expected a checkpoint, or a folder with one of {', '.join(FILES)}")
+        raise UserError(f"nothing at {url}: expected a checkpoint, or a folder with one of {', '.join(_files())}")
     return folder / files[0][0] if system.isfile(path) else folder
 
 
 def _remote_files(system: Any, path: str) -> list[tuple[str, str]]:
     """Returns (name here, path there) of a file, or of the files of a tokenizer below a folder."""
     if system.isfile(path):
-        beside = [f"{system._parent(path)}/config.json"] if path.endswith((".bin", ".safetensors")) else []
+        beside = [f"{path.rpartition('/')[0]}/config.json"] if path.endswith((".bin", ".safetensors")) else []
         return [(p.rsplit("/", 1)[-1], p) for p in (path, *filter(system.isfile, beside))]
     if not system.isdir(path):
         return []
@@ -80,8 +73,17 @@ def _remote_files(system: Any, path: str) -> list[tuple[str, str]]:
 
 
 def _wanted(name: str) -> bool:
+    from tokenizer.checkpoints.files import SUBFOLDERS, SUFFIXES
+
     folder, _, file = name.rpartition("/")
-    return f"{folder}/" * bool(folder) in FOLDERS and (file in FILES or file.endswith(WEIGHTS))
+    return folder in ("", *SUBFOLDERS) and (file in _files() or file.endswith(SUFFIXES))
+
+
+def _files() -> tuple[str, ...]:
+    """The names that files of a tokenizer usually have."""
+    from tokenizer.checkpoints.files import CONFIG_FILE, WEIGHTS_FILES
+
+    return (CARD_FILE, CONFIG_FILE, *WEIGHTS_FILES)
 
 
 def _copy(system: Any, files: Iterable[tuple[str, str]], folder: Path) -> None:
@@ -110,11 +112,14 @@ def _from_hub(name: str) -> Path:
             f"no file or folder {name!r}; to fetch it as a Hugging Face id install huggingface_hub: "
             "pip install 'visent[hub]'"
         ) from error
+    from tokenizer.checkpoints.files import SUBFOLDERS
+
     owner, repo, *inside = name.split("/")
     below = "/".join(inside)
-    patterns = [f"{below + '/' * bool(below)}{folder}{file}" for folder in FOLDERS for file in FILES]
+    places = [*([below] if below else []), *("/".join(filter(None, (below, sub))) for sub in SUBFOLDERS)]
+    patterns = [f"{place}/{file}" for place in places for file in _files()] + ([below] if below else list(_files()))
     try:
-        snapshot = Path(snapshot_download(f"{owner}/{repo}", allow_patterns=[*patterns, *filter(None, [below])]))
+        snapshot = Path(snapshot_download(f"{owner}/{repo}", allow_patterns=patterns))
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

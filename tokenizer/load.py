@@ -52,10 +52,10 @@ def load_card(
         UserError: as `load`.
     """
     path = locate(name_or_path)
-    told: dict[str, Any] = {"signed_pixels": signed_pixels, "image_size": image_size}
-    if (path / CARD_FILE).is_file() and set(told.values()) == {None}:
+    if (path / CARD_FILE).is_file() and signed_pixels is None and image_size is None:
         return _chosen(read_card(path), preset, precision)
-    return open_tokenizer(path, preset=preset, precision=precision, **told)[1]
+    told: dict[str, Any] = {"signed_pixels": signed_pixels, "image_size": image_size}
+    return open_tokenizer(name_or_path, preset=preset, precision=precision, **told)[1]
 
 
 def open_tokenizer(
@@ -77,7 +77,16 @@ def open_tokenizer(
     checkpoint = read(path, signed_pixels=signed_pixels, image_size=image_size)
     if (path / CARD_FILE).is_file():
         return checkpoint, _chosen(read_card(path), preset, precision)
-    return checkpoint, _chosen(checkpoint.card(name=str(name_or_path), about=checkpoint.notes), preset, precision)
+    return checkpoint, _chosen(checkpoint.card(name=_name(name_or_path), about=checkpoint.notes), preset, precision)
+
+
+def _name(name_or_path: str | Path) -> str:
+    """Returns a name for the card: an id as it is, of a path or URL its end, since cards travel and places change."""
+    name = str(name_or_path)
+    if not Path(name).exists() and "://" not in name:
+        return name
+    parts = [part for part in Path(name).absolute().parts if part != "/"]
+    return "/".join(parts[-2:] if parts[-1] in ("vqvae", "vae") else parts[-1:])
 
 
 def _chosen(card: TokenizerCard, preset: str | None, precision: str | None) -> TokenizerCard:

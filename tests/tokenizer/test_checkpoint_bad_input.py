@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import types
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax.serialization import msgpack_serialize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_checkpoints import changed, made, place_of, same
 
@@ -202,6 +203,7 @@ def edit(folder: Path, **values: Any) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), **values}))
 
 
+SHAPING = re.compile(r"channels|codebook_(size|dim)|embed|^num_res|^layers|latent|block_types|groups")
 CODEBOOK = r"quantize.embedding.weight \(64, 8\) instead of \(128, 8\)"
 
 
@@ -228,6 +230,22 @@ def test_a_config_of_another_network_is_refused(tmp_path: Path, layout: str, val
     edit(tmp_path, **values)
     with pytest.raises(UserError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["muse", "diffusers", "visent"])
+@given(data=st.data())
+@settings(max_examples=30)
+def test_no_value_in_a_config_shows_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, layout: str, data: st.DataObject
+) -> None:
+    """Values are drawn that change the shape of the network, so none of them fits."""
+    folder = tmp_path_factory.mktemp("config")
+    write(made(), layout, folder)
+    names = [name for name in json.loads((folder / "config.json").read_text()) if SHAPING.search(name)]
+    values = st.sampled_from([None, "x", -1, 0, 0.5, 10**12, [], [0], ["x"], [None, 1], {}, {"a": 1}])
+    edit(folder, **{data.draw(st.sampled_from(names)): data.draw(values)})
+    with pytest.raises(UserError, match=r"config\.json|VQGAN|the tensors of"):
+        read(folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\x80"])

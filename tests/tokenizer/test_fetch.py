@@ -74,7 +74,7 @@ def test_a_file_at_a_url_comes_with_its_config(tmp_path: Path, remote: Any) -> N
     remote.put(str(tmp_path / "muse"), "/bucket/muse", recursive=True)
     found, card = open_tokenizer("memory://bucket/muse/pytorch_model.bin")
     assert same(found, checkpoint)
-    assert card.name == "memory://bucket/muse/pytorch_model.bin"
+    assert card.name == "pytorch_model.bin"
 
 
 def test_a_pipeline_at_a_url_gives_its_vqvae_alone(tmp_path: Path, remote: Any) -> None:
@@ -82,6 +82,7 @@ def test_a_pipeline_at_a_url_gives_its_vqvae_alone(tmp_path: Path, remote: Any) 
     remote.put(str(tmp_path / "vqvae"), "/bucket/pipe/vqvae", recursive=True)
     remote.pipe("/bucket/pipe/transformer/diffusion_pytorch_model.safetensors", b"large")
     assert same(open_tokenizer("memory://bucket/pipe")[0], made(PLAIN))
+    assert load_card("memory://bucket/pipe/vqvae").name == "pipe/vqvae"
     assert not (locate("memory://bucket/pipe") / "transformer").exists()
 
 
@@ -101,7 +102,7 @@ def test_a_cached_repository_is_loaded_offline(hub: Path) -> None:
     write(made(PLAIN), "muse", hub)
     found, card = open_tokenizer(REPO)
     assert same(found, made(PLAIN))
-    assert card.name == REPO
+    assert card.name == load_card(REPO).name == REPO
     assert card.about == {"read from": "pytorch_model.bin (muse layout)"}
 
 

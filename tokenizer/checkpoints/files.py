@@ -88,7 +88,7 @@ def _read_tensors(file: Path, expected: str) -> tuple[dict[str, np.ndarray], lis
     def choose(tree: Any) -> dict[str, Any]:
         leaves = _weights(tree, file)
         left_out.extend(name for name in leaves if name.removeprefix(WRAPPED).startswith(LEFT_OUT))
-        return {name: leaf for name, leaf in leaves.items() if name not in set(left_out)}
+        return {name: leaf for name, leaf in leaves.items() if not name.removeprefix(WRAPPED).startswith(LEFT_OUT)}
 
     with file.open("rb") as opened:
         start = opened.read(9)
@@ -120,14 +120,16 @@ def _weights(tree: Any, file: Path) -> dict[str, Any]:
         tree = {"state_dict": tree["state_dict"]}
     elif isinstance(tree, dict) and set(tree) == {"params"}:
         tree = tree["params"]
-    leaves = dict(_leaves(tree, ()))
-    for name, leaf in leaves.items():
+    pairs = list(_leaves(tree, ()))
+    for name, leaf in pairs:
         if not isinstance(leaf, (TensorView, np.ndarray)):
             what = leaf.what if isinstance(leaf, StandIn) else type(leaf).__name__
             raise UserError(
                 f"{file} holds {what} at {name or 'its top'}, expected tensors alone: save its weights with "
                 "`safetensors.torch.save_file` where it was made and load that"
             )
+    if len(leaves := dict(pairs)) < len(pairs):
+        raise UserError(f"{file} holds {len(pairs)} tensors under {len(leaves)} names: one name stands for two of them")
     return leaves
 
 

@@ -23,6 +23,7 @@ class Layout:
     facts: Callable[[Mapping[str, Any]], Facts] | None = None  # from its config.json; it raises UserError
     to_json: Callable[[VQGANConfig], dict[str, Any]] | None = None  # back to its config.json
     lacks: Callable[[VQGANConfig], str | None]  # why this project's network cannot be the one of a config
+    skips: Callable[[VQGANConfig], str | None] | None = None  # what this project's network has and does not run
 
 
 def renamed(name: str, replacements: tuple[tuple[str, str], ...]) -> str:

@@ -86,11 +86,16 @@ def to_json(config: VQGANConfig) -> dict[str, Any]:
     }
 
 
+def skips(config: VQGANConfig) -> str | None:
+    """What open-muse's network has and does not run."""
+    if config.attn_resolutions and 1 in (config.num_res_blocks, config.decoder_res_blocks):
+        return "open-muse passes over the attention of a level with one block"
+    return None
+
+
 def lacks(config: VQGANConfig) -> str | None:
     """Why open-muse's network cannot be this one."""
-    if config.num_res_blocks == 1 and config.attn_resolutions:
-        return "open-muse passes over the attention of a level with one block"
-    return common_lacks(config, groups=GROUPS, noted=True)
+    return skips(config) or common_lacks(config, groups=GROUPS, noted=True)
 
 
 LAYOUT = Layout(
@@ -102,4 +107,5 @@ LAYOUT = Layout(
     facts=facts,
     to_json=to_json,
     lacks=lacks,
+    skips=skips,
 )

@@ -40,32 +40,24 @@ def read(path: Path | str, *, signed_pixels: bool | None = None, image_size: int
         return _as_told(checkpoint, signed_pixels=signed_pixels, image_size=image_size)
     stored = read_stored(path, EXPECTED)
     layout = sniff(stored)
-    checkpoint = _converted(stored, layout, signed_pixels, image_size)
+    found = _modern(stored)
+    config = _changed(_config(stored, layout, found), signed_pixels, image_size)
+    checkpoint = _converted(stored, layout, config, found)
     check_numbers(str(stored.file), checkpoint.tensors)
     return checkpoint
 
 
-def _converted(stored: Stored, layout: Layout, signed_pixels: bool | None, image_size: int | None) -> Checkpoint:
-    found = {modern(name): tensor for name, tensor in stored.tensors.items()}
-    config = _config(stored, layout, found)
-    if signed_pixels is not None:
-        config = dataclasses.replace(config, signed_pixels=signed_pixels)
-    if image_size is not None:
-        attended = tuple(side * image_size // config.image_size for side in config.attn_resolutions)
-        config = dataclasses.replace(config, image_size=image_size, attn_resolutions=attended)
-    levels = len(config.channel_mult)
-    theirs = {name: layout.rename(name, levels) for name in parameter_shapes(config)}
+def _converted(stored: Stored, layout: Layout, config: VQGANConfig, found: Mapping[str, np.ndarray]) -> Checkpoint:
+    """Brings tensors under their own names and in their own order into ours; all of them, or none."""
+    theirs = {name: layout.rename(name, len(config.channel_mult)) for name in parameter_shapes(config)}
     ours = {their: name for name, their in theirs.items()}
     tensors = {name: to_ours(tensor, ours.get(name, name), layout.order) for name, tensor in found.items()}
-    expected = {theirs[name]: shape for name, shape in parameter_shapes(config).items()}
     check_shapes(
         f"{stored.file} ({layout.name} layout, shapes as visent orders them)",
         {name: tensor.shape for name, tensor in tensors.items()},
-        expected,
+        {theirs[name]: shape for name, shape in parameter_shapes(config).items()},
         hint=_disagreement(stored, layout, found, config),
     )
-    if layout.name == "muse" and (why := layout.lacks(config)):
-        raise UserError(f"{stored.file}: {why}, so its codes would not be open-muse's")
     notes = {"read from": f"{stored.file.name} ({layout.name} layout)"}
     if stored.left_out:
         notes["left out"] = f"{stored.left_out} tensors of the training losses"
@@ -78,14 +70,37 @@ def _converted(stored: Stored, layout: Layout, signed_pixels: bool | None, image
     )
 
 
+def _modern(stored: Stored) -> dict[str, np.ndarray]:
+    found = {modern(name): tensor for name, tensor in stored.tensors.items()}
+    if len(found) < len(stored.tensors):
+        raise UserError(f"{stored.file} holds the same attention under its names of old and of today")
+    return found
+
+
 def _config(stored: Stored, layout: Layout, found: Mapping[str, np.ndarray]) -> VQGANConfig:
     """Returns what the config file says, else what the shapes say."""
     if stored.config is None or layout.facts is None:
         return _inferred(stored, layout, found, {"signed_pixels": layout.signed_pixels})
-    facts = layout.facts(stored.config)
-    if not any(name.startswith(("decoder.", "post_quant_conv.")) for name in found):
-        facts = {**facts, "decoder_res_blocks": 0}
-    return VQGANConfig(**facts)
+    try:
+        facts = layout.facts(stored.config)
+        if not any(name.startswith(("decoder.", "post_quant_conv.")) for name in found):
+            facts = {**facts, "decoder_res_blocks": 0}
+        config = VQGANConfig.from_json(facts)
+    except (UserError, TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise UserError(f"{stored.file.parent}/config.json is not that of a VQGAN: {error}") from error
+    if why := layout.skips and layout.skips(config):
+        raise UserError(f"{stored.file.parent}/config.json: {why}: visent would give other codes")
+    return config
+
+
+def _changed(config: VQGANConfig, signed_pixels: bool | None, image_size: int | None) -> VQGANConfig:
+    """Returns a config with what the user told of it; attention stays at its levels."""
+    if signed_pixels is not None:
+        config = dataclasses.replace(config, signed_pixels=signed_pixels)
+    if image_size is not None:
+        attended = tuple(side * image_size // config.image_size for side in config.attn_resolutions)
+        config = dataclasses.replace(config, image_size=image_size, attn_resolutions=attended)
+    return config
 
 
 def _inferred(stored: Stored, layout: Layout, found: Mapping[str, np.ndarray], kept: Mapping[str, Any]) -> VQGANConfig:
