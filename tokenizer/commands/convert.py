@@ -1,9 +1,11 @@
 """`visent tokenizer convert`: the same weights in another project's layout."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from tokenizer.commands.options import choose_preset, foreign_facts
 
 if TYPE_CHECKING:
     from tokenizer.checkpoints import Checkpoint
@@ -15,25 +17,11 @@ LAYOUTS = ("visent", "muse", "diffusers", "taming", "lwm")
 @click.argument("source")
 @click.option("--to", "layout", required=True, type=click.Choice(LAYOUTS), help="Layout to write.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; a file for taming and lwm.")
-@click.option("--preset", metavar="NAME", help="How a picture becomes a square, for the card: crop or squash.")
 @click.option("--name", help="Name on the card of the layout visent; default: the source's.")
-@click.option(
-    "--signed-pixels/--unsigned-pixels",
-    default=None,
-    help="SOURCE takes pixels in [-1, 1] (or [0, 1]), where that is not its project's custom.",
-)
-@click.option("--image-size", type=click.IntRange(min=1), help="Pixels a side of SOURCE, where it is not 256.")
+@choose_preset
+@foreign_facts
 @click.option("--encoder-only", is_flag=True, help="Leave the decoder out: enough for tokenizing. Only to visent.")
-def convert(
-    source: str,
-    layout: str,
-    out: Path,
-    preset: str | None,
-    name: str | None,
-    signed_pixels: bool | None,
-    image_size: int | None,
-    encoder_only: bool,
-) -> None:
+def convert(source: str, layout: str, out: Path, name: str | None, encoder_only: bool, **told: Any) -> None:
     """Write the weights of SOURCE in another layout; no token changes.
 
     SOURCE is a name, path, URL or Hugging Face id of any layout. Numbers keep their type. What is written is read
@@ -55,7 +43,7 @@ def convert(
 
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"{out} is already there: name another --out, or delete it")
-    original, card = open_tokenizer(source, preset=preset, signed_pixels=signed_pixels, image_size=image_size)
+    original, card = open_tokenizer(source, **told)
     checkpoint = _without_decoder(original) if encoder_only else original
     if encoder_only:
         card = dataclasses.replace(card, decoder_sha256="")
