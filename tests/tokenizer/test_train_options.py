@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,48 @@ def test_four_devices_give_the_losses_of_one(photo_folder: Path) -> None:
     for ours, theirs in zip(figures, spread, strict=True):
         for name in ("psnr", "commitment", "lpips", "hinge", "usage"):
             assert ours[name] == pytest.approx(theirs[name], rel=2e-3, abs=2e-3), name
+
+
+PROCESSES = """
+import sys, dataclasses
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+import jax
+processes, number, port = map(int, sys.argv[1:])
+if processes > 1:
+    jax.distributed.initialize(f"127.0.0.1:{{port}}", processes, number)
+from small_run import CONFIG, read
+from tokenizer.training.loop import Trainer
+from tokenizer.training.run import Run
+trainer = Trainer(dataclasses.replace(CONFIG, steps=4), read(Path({photos!r})))
+assert jax.device_count() == processes and trainer._batch(0).shape[0] == 8 // processes
+Run(trainer, Path({out!r}) / str(processes), "mine", {{}}).train()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_tokenizer_of_one(photo_folder: Path, tmp_path: Path) -> None:
+    code = PROCESSES.format(tests=str(Path(__file__).parent), photos=str(photo_folder), out=str(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    for processes in (1, 2):
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(processes), str(number), port],
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for number in range(processes)
+        ]
+        errors = [process.communicate()[1] for process in started]
+        assert [process.returncode for process in started] == [0] * processes, errors
+    logs = [(tmp_path / str(n) / "training" / "metrics.jsonl").read_text().splitlines() for n in (1, 2)]
+    one, two = (json.loads(lines[-1])["held_out"]["photos"] for lines in logs)
+    assert len(logs[1]) == 1  # written once
+    assert two["psnr"] == pytest.approx(one["psnr"], rel=1e-3)
 
 
 def test_batches_that_do_not_divide_among_devices_are_refused(photos: Pictures) -> None:

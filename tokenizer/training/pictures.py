@@ -18,7 +18,7 @@ from tokenizer.images import ImageError, prepare
 from tokenizer.listing import Reject, by_reason, readable
 from tokenizer.training.ahead import ahead
 from tokenizer.training.config import TrainConfig
-from tokenizer.training.sources import Item, list_items
+from tokenizer.training.sources import Item, Still, list_items
 from visent.errors import UserError
 from visent.progress import track
 
@@ -90,7 +90,8 @@ class Pool:
             rejects=unopened,
         )
         self.rejects.update((str(reject.path), reject) for reject in unopened)
-        self.digest = hashlib.sha256(b"".join(key + item.frames.to_bytes(4) for key, item in keyed)).digest()
+        names = (key if isinstance(item, Still) else key + item.frames.to_bytes(4) for key, item in keyed)
+        self.digest = hashlib.sha256(b"".join(names)).digest()
         self.found = len(keyed) + len(unopened)
         self._items = [item for _, item in keyed]
         self._starts = np.cumsum([0] + [item.frames for item in self._items])  # of each item, in pictures

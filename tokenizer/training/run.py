@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from tokenizer.card import TokenizerCard
 from tokenizer.checkpoints.folder import save
@@ -103,11 +104,13 @@ class Run:
 
     def _keep(self, step: int, log: Path) -> None:
         """Writes the tokenizer so far and the checkpoint, unless the codebook is being lost."""
-        poor = int(self.trainer.state.poor)
-        if not self.writes or (poor and step < self.trainer.config.steps):
+        if int(self.trainer.state.poor) and step < self.trainer.config.steps:
             return
-        _append(log, {"step": step, "held_out": self._export()})
-        save_state(self.folder / STATE_FILE, self.trainer)
+        if self.writes:
+            _append(log, {"step": step, "held_out": self._export()})
+            save_state(self.folder / STATE_FILE, self.trainer)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"step {step} is written")
 
     def _export(self) -> dict[str, Any]:
         """Writes the tokenizer so far and sheets of round trips; returns figures on held-out photos and renderings."""
