@@ -38,6 +38,7 @@ def run(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(tokenizer, ["check", *(str(argument) for argument in arguments)])
 
 
+@pytest.mark.slow
 def test_the_default_tokenizer_is_good() -> None:
     result = run("default", "--limit", 4)
     assert result.exit_code == 0, (result.output, result.exception)
@@ -49,6 +50,7 @@ def test_the_default_tokenizer_is_good() -> None:
     assert "verdict: good (seen on drawn pictures" in result.output
 
 
+@pytest.mark.slow
 def test_weights_with_the_wrong_range_of_pixels_are_found_out(tmp_path: Path) -> None:
     """The fault that users report most: everything loads, and every token is wrong."""
     good = read(DEFAULT)
