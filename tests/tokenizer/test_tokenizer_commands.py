@@ -39,6 +39,12 @@ def test_the_card_shows_what_decides_tokens_and_where_they_come_from(tmp_path: P
         (["train", "PHOTOS", "--out", "OUT", "--renderings", "masks"], "expected FOLDER=SHARE"),
         (["train", "PHOTOS", "--out", "OUT", "--renderings", "masks=much"], "expected FOLDER=SHARE"),
         (["train", "PHOTOS", "--out", "OUT", "--renderings", "masks=0.6", "--renderings", "x=0.5"], "their sum, 1.1,"),
+        (["train", "PHOTOS", "--out", "OUT", "--recipe", "f16"], "unknown recipe 'f16': did you mean 'f16-8192'"),
+        (["train", "PHOTOS", "--out", "OUT", "--recipe", "f16-8192"], "no perceptual network: name its weights"),
+        (["train", "PHOTOS", "--out", "OUT", "--perceptual-heads", "h.pth"], "without --perceptual"),
+        (["train", "PHOTOS", "--out", "OUT", "--perceptual", "nowhere.h5"], "no file 'nowhere.h5'"),
+        (["train", "PHOTOS", "--out", "OUT", "--codebook", "emma"], "unknown codebook 'emma': did you mean 'ema'"),
+        (["train", "PHOTOS", "--out", "OUT", "--init", "TINY", "--codebook-size", "8"], "is kept; leave one of them"),
     ],
 )
 def test_mistakes_are_one_clear_line(arguments: list[str], message: str, photo_folder: Path, tmp_path: Path) -> None:

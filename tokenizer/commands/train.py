@@ -125,7 +125,7 @@ def _config(
     import dataclasses
 
     from tokenizer.load import load
-    from tokenizer.training.perceptual import fingerprint
+    from tokenizer.training.perceptual import fingerprint, require_perceptual
     from tokenizer.training.recipes import RECIPES
     from visent.errors import UserError, unknown
 
@@ -147,7 +147,9 @@ def _config(
         changes["network"] = dataclasses.replace(RECIPES[recipe]().network, codebook_size=size)
     if perceptual is not None:
         changes["perceptual"] = fingerprint(perceptual)
-    return RECIPES[recipe](rendering_shares=shares, **changes), network
+    config = RECIPES[recipe](rendering_shares=shares, **changes)
+    require_perceptual(config, perceptual)
+    return config, network
 
 
 def _about(lines: tuple[str, ...]) -> dict[str, str]:

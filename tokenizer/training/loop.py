@@ -14,7 +14,7 @@ from jaxtyping import Array, UInt8
 from tokenizer.training.ahead import ahead
 from tokenizer.training.config import TrainConfig
 from tokenizer.training.discriminator import PatchGAN
-from tokenizer.training.perceptual import Perceptual
+from tokenizer.training.perceptual import Perceptual, require_perceptual
 from tokenizer.training.pictures import Pictures
 from tokenizer.training.state import TrainState, codebook_of, draw, new_state, with_codebook
 from tokenizer.training.step import Figures, Program, phase_of, replicated, scale, update
@@ -40,11 +40,7 @@ class Trainer:
         self.config, self.pictures = config, pictures
         mesh = Mesh(np.array(jax.devices()), ("data",))
         self._check_devices(mesh.size)
-        if config.perceptual_weight and perceptual is None:
-            raise UserError(
-                f"perceptual_weight {config.perceptual_weight:g}, but no perceptual network: name its weights "
-                "(--perceptual), or leave it out (--perceptual-weight 0)"
-            )
+        require_perceptual(config, perceptual)
         self.program = Program(config, _graph(config.network, config.activations), _discriminator_graph(config), mesh)
         self.perceptual = perceptual
         self._everywhere = jax.device_put(perceptual, replicated(mesh))

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from tokenizer.training.config import TrainConfig
 from tokenizer.training.vgg_weights import read_heads, read_vgg
+from visent.errors import UserError
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each stage of VGG16
 WIDTHS = (64, 128, 256, 512, 512)
@@ -89,6 +91,19 @@ def mean_distance(
 @jax.jit
 def _distance(perceptual: Perceptual, a: UInt8[Array, "n h w 3"], b: UInt8[Array, "n h w 3"]) -> Float[Array, "n"]:
     return perceptual.distance(a.astype(jnp.float32) / 255, b.astype(jnp.float32) / 255)
+
+
+def require_perceptual(config: TrainConfig, perceptual: Perceptual | None) -> None:
+    """Refuses a perceptual loss without a network.
+
+    Raises:
+        UserError: the configuration gives the loss a weight, but there is no network.
+    """
+    if config.perceptual_weight and perceptual is None:
+        raise UserError(
+            f"perceptual_weight {config.perceptual_weight:g}, but no perceptual network: name its weights "
+            "(--perceptual), or leave it out (--perceptual-weight 0)"
+        )
 
 
 def fingerprint(perceptual: Perceptual) -> str:
