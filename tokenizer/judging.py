@@ -124,7 +124,7 @@ def judge_labels(
             one.add(truth.labels, found, counted)
             total.counts += one.counts
             of_pictures.append(one.miou)
-            sheet.add(file, (before, after, truth.palette[found]), f"mIoU {one.miou:.1%}")
+            sheet.add(file, (before, after, truth.palette[found]), f"{one.accuracy:.1%} right")
     check_some(trips.images, files, rejects)
     iou = {label: float(total.iou[label]) for label in maps.classes} if maps.named else {}
     return trips.quality(), LabelQuality(
