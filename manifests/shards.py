@@ -35,6 +35,7 @@ class ShardInfo:
     frames: Mapping[int, int] = field(default_factory=dict)  # clip length -> rows of one view
     rejects: Mapping[str, int] = field(default_factory=dict)  # reason -> examples
     config_digest: str = ""
+    made_with: Mapping[str, str] = field(default_factory=dict)  # what computed the codes: versions, device
 
     @property
     def examples(self) -> int:
@@ -140,10 +141,12 @@ class ShardWriter:
         split: str | None = None,
         views: tuple[int, int] = (0, 0),
         config_digest: str = "",
+        made_with: Mapping[str, str] | None = None,
     ) -> None:
         if format is not None and format != format_of(path):
             raise UserError(f"{path} does not end in .{format}: name the shard by its format")
         self.path, self._schema, self._views, self._config_digest = path, schema, views, config_digest
+        self._made_with = dict(made_with or {})
         self._unit = unit if unit is not None else files.name(path).split(".")[0]
         self._split = split if split is not None else self._unit.split("-")[0]
         count = views[1] - views[0] + 1
@@ -219,7 +222,7 @@ class ShardWriter:
             file=files.name(self.path), unit=self._unit, split=self._split, first_view=self._views[0],
             last_view=self._views[1], rows=sum(self._rows), rows_per_view=tuple(self._rows), bytes=size,
             sha256=digest, keys_sha256=keys.pop(), frames=dict(self._frames), rejects=dict(rejects or {}),
-            config_digest=self._config_digest,
+            config_digest=self._config_digest, made_with=self._made_with,
         )  # fmt: skip
         return self.info
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
@@ -31,6 +32,7 @@ class Encoder:
         self.card = tokenizer.card
         self.batch_size = tokenizer.batch_size
         self.pictures = 0  # encoded so far in this process
+        self.made_with = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
         self._tokenizer = tokenizer
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="encode")
         self._counting = threading.Lock()

@@ -34,7 +34,7 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardI
     file = work.file(job.format)
     path = files.join(job.out, file)
     with ShardWriter(path, job.schema, unit=work.unit.id, split=work.unit.split, views=work.views,
-                     config_digest=digest) as writer:  # fmt: skip
+                     config_digest=digest, made_with=encoder.made_with) as writer:  # fmt: skip
         for views in _passes(job, work):
             seen = rejects if views[0] == work.views[0] else []
             for row in _rows(job, work, views, encoder, seen):

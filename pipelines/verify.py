@@ -21,6 +21,7 @@ class Verified:
     rows: int
     bytes: int
     problems: tuple[str, ...]
+    made_with: tuple[str, ...]  # what computed the codes; several of them differ in a few tokens of a thousand
 
 
 def verify_dataset(folder: str) -> Verified:
@@ -42,7 +43,12 @@ def verify_dataset(folder: str) -> Verified:
     return Verified(
         folder=folder, shards=len(facts.shards), rows=sum(shard.rows for shard in facts.shards),
         bytes=sum(shard.bytes for shard in facts.shards), problems=tuple(problems),
+        made_with=tuple(sorted({_environment(shard) for shard in facts.shards})),
     )  # fmt: skip
+
+
+def _environment(shard: ShardInfo) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(shard.made_with.items())) or "not recorded"
 
 
 def _shard(folder: str, facts: DatasetFacts, shard: ShardInfo) -> list[str]:
@@ -107,4 +113,9 @@ def report(results: Sequence[Verified]) -> bool:
     for result in results:
         for problem in result.problems:
             print(f"{result.folder}: {problem}")
+        if len(result.made_with) > 1:
+            print(
+                f"{result.folder}: note: its shards were made in {len(result.made_with)} environments "
+                f"({'; '.join(result.made_with)}), which differ in about one token of a thousand"
+            )
     return not any(result.problems for result in results)

@@ -14,7 +14,7 @@ from pipelines.job import Job
 from pipelines.runner import beam_options, runs_here
 from pipelines.sources.folder import FolderSource
 from pipelines.tokenize import tokenize, tokenize_views
-from pipelines.verify import verify_dataset
+from pipelines.verify import report, verify_dataset
 from visent.errors import UserError
 
 
@@ -201,3 +201,23 @@ def test_stored_codes_are_those_of_the_tokenizer(finished: Path, tiny: str) -> N
     first, _ = read_codes(str(finished / facts.shards[0].file), facts.schema, "image")
     square = prepare(decode_image(picture_bytes(0)), "crop", 32)
     assert np.array_equal(first[0], shared_encoder(tiny).encode(square[None])[0])
+
+
+def test_receipts_say_what_made_the_codes_and_verify_tells_of_several(
+    tmp_path: Path, tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pictures(tmp_path / "in", 4)
+    made = job(tmp_path, tiny)
+    tokenize(made)
+    folder = Path(made.out)
+    facts = json.loads((folder / "dataset.json").read_text())
+    assert len(facts["shards"]) > 1
+    assert all(set(shard["made_with"]) == {"jax", "device"} for shard in facts["shards"])
+    assert report([verify_dataset(str(folder))])
+    assert "environments" not in capsys.readouterr().out
+    shard = facts["shards"][0]
+    shard["made_with"]["jax"] = "0.0.1"
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    (folder / shard["file"].replace(".parquet", ".json")).write_text(json.dumps(shard))
+    assert report([verify_dataset(str(folder))])
+    assert "made in 2 environments" in capsys.readouterr().out
