@@ -1,6 +1,7 @@
 """A tokenizer with its weights: arrays of images to codes and back."""
 
 import functools
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,26 +15,29 @@ from tokenizer.card import TokenizerCard
 from tokenizer.vqgan import VQGAN
 
 BATCH_SIZE = 8  # the fastest on two CPU cores, see benchmarks/tokenizer_encode.py
+ACCELERATOR_BATCH_SIZE = 64  # fills a GPU at 256 x 256 pixels
+AHEAD = 2  # batches that run while the oldest is waited for: a CPU's cores, or the way to and from a GPU, stay busy
 
 
 class Tokenizer:
     """Turns squares of pixels into codes and back; safe to call from several threads.
 
     Every call runs the same compiled program over batches of `batch_size`, the last one padded, so the codes of an
-    image depend on that image alone.
+    image depend on that image alone. The network computes in the card's precision.
     """
 
-    def __init__(self, model: VQGAN, card: TokenizerCard, batch_size: int = BATCH_SIZE) -> None:
+    def __init__(self, model: VQGAN, card: TokenizerCard, batch_size: int | None = None) -> None:
         self.card = card
-        self.batch_size = batch_size
-        self._graph, self._state = nnx.split(model)
+        on_cpu = jax.default_backend() == "cpu"
+        self.batch_size = batch_size or (BATCH_SIZE if on_cpu else ACCELERATOR_BATCH_SIZE)
+        self._graph, self._state = nnx.split(model.at(card.precision))
 
     def encode(self, images: UInt8[np.ndarray, "n s s 3"]) -> UInt16[np.ndarray, "n t"]:
         """Returns the codes of square RGB images of the card's size, row by row."""
         size = self.card.image_size
         if images.shape[1:] != (size, size, 3):
             raise ValueError(f"images of shape {images.shape}, expected (n, {size}, {size}, 3): use images.prepare")
-        run = functools.partial(_encode, self._graph, self._state)
+        run = functools.partial(_compiled(_encode), self._graph, self._state)
         return self._batched(run, images, (self.card.tokens_per_image,), np.uint16)
 
     def decode(self, codes: Int[np.ndarray, "n t"] | UInt16[np.ndarray, "n t"]) -> UInt8[np.ndarray, "n s s 3"]:
@@ -42,13 +46,13 @@ class Tokenizer:
             raise ValueError(f"codes of shape {codes.shape}, expected (n, {self.card.tokens_per_image})")
         if codes.size and not 0 <= codes.min() <= codes.max() < self.card.codebook_size:
             raise ValueError(f"codes in {codes.min()}..{codes.max()}, expected 0..{self.card.codebook_size - 1}")
-        run = functools.partial(_decode, self._graph, self._state)
+        run = functools.partial(_compiled(_decode), self._graph, self._state)
         size = self.card.image_size
         return self._batched(run, codes.astype(np.int32), (size, size, 3), np.uint8)
 
     @property
     def model(self) -> VQGAN:
-        """The network, for those who read its features or go on training it."""
+        """The network in the card's precision, for those who read its features."""
         model = nnx.merge(self._graph, self._state)
         assert isinstance(model, VQGAN)
         return model
@@ -60,20 +64,40 @@ class Tokenizer:
 
     def _batched(self, run: Callable[..., Any], values: np.ndarray, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         result: np.ndarray = np.empty((len(values), *shape), dtype)
+        running: deque[tuple[int, Any]] = deque()
+
+        def collect() -> None:
+            start, batch = running.popleft()
+            part = result[start : start + self.batch_size]
+            part[:] = np.asarray(batch)[: len(part)]
+
         for start in range(0, len(values), self.batch_size):
             part = values[start : start + self.batch_size]
             padding = [(0, self.batch_size - len(part))] + [(0, 0)] * (part.ndim - 1)
-            result[start : start + len(part)] = np.asarray(run(np.pad(part, padding)))[: len(part)]
+            running.append((start, run(np.pad(part, padding))))
+            if len(running) > AHEAD:
+                collect()
+        while running:
+            collect()
         return result
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function compiled for each graph; XLA's usual schedule for CPUs would take several times the memory.
+
+    It starts whatever it can at once, such as filling the results of all layers with zeros.
+    """
+    options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    on_cpu = jax.default_backend() == "cpu"
+    return jax.jit(function, static_argnums=0, compiler_options=options if on_cpu else None)
+
+
 def _encode(graph: Any, state: Any, images: UInt8[Array, "n s s 3"]) -> UInt16[Array, "n t"]:
     codes: Int[Array, "n t"] = nnx.merge(graph, state).encode(images.astype(jnp.float32) / 255)
     return codes.astype(jnp.uint16)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _decode(graph: Any, state: Any, codes: Int[Array, "n t"]) -> UInt8[Array, "n s s 3"]:
     images: Float[Array, "n s s 3"] = nnx.merge(graph, state).decode(codes)
     return jnp.round(images * 255).astype(jnp.uint8)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from tokenizer.convolution import Conv, GroupNorm
+from tokenizer.precision import precision
 from visent.errors import UserError
 
 LARGEST = 65536  # of any count or width in a config; beyond it a file is damaged
@@ -120,14 +122,14 @@ def unfold(x: Float[Array, "n fh fw fc"], patch: int) -> Float[Array, "n h w c"]
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h * patch, w * patch, c // patch**2)
 
 
-def _conv(c_in: int, c_out: int, size: int, rngs: nnx.Rngs, **kwargs: Any) -> nnx.Conv:
-    return nnx.Conv(c_in, c_out, (size, size), rngs=rngs, **kwargs)
+def _conv(c_in: int, c_out: int, size: int, rngs: nnx.Rngs, **kwargs: Any) -> Conv:
+    return Conv(c_in, c_out, (size, size), rngs=rngs, **kwargs)
 
 
-def _norm(channels: int, groups: int, rngs: nnx.Rngs) -> nnx.GroupNorm | nnx.RMSNorm:
+def _norm(channels: int, groups: int, rngs: nnx.Rngs) -> GroupNorm | nnx.RMSNorm:
     if not groups:
         return nnx.RMSNorm(channels, epsilon=1e-6, rngs=rngs)
-    return nnx.GroupNorm(channels, num_groups=groups, epsilon=1e-6, rngs=rngs)
+    return GroupNorm(channels, num_groups=groups, epsilon=1e-6, rngs=rngs)
 
 
 class ResBlock(nnx.Module):
@@ -159,7 +161,9 @@ class Attention(nnx.Module):
         n, h, w, c = x.shape
         y = self.norm(x)
         q, k, v = (layer(y).reshape(n, h * w, 1, c) for layer in (self.q, self.k, self.v))
-        return x + self.out(jax.nn.dot_product_attention(q, k, v).reshape(n, h, w, c))
+        with jax.default_matmul_precision("highest"):  # of float32; few products, so no precision saves on them
+            y = jax.nn.dot_product_attention(q, k, v)
+        return x + self.out(y.reshape(n, h, w, c))
 
 
 class Level(nnx.Module):
@@ -282,10 +286,24 @@ class VQGAN(nnx.Module):
             self.post_quant_conv = _conv(config.codebook_dim, config.z_channels, 1, rngs)
             self.decoder = Decoder(config, rngs)
 
+    def at(self, name: str) -> "VQGAN":
+        """Returns this network, with the same weights, computing in a precision; for inference.
+
+        Raises:
+            UserError: there is no such precision.
+        """
+        chosen, model = precision(name), nnx.merge(*nnx.split(self))
+        assert isinstance(model, VQGAN)
+        model.set_attributes(Conv, products=chosen.products)
+        encoder = model.encoder
+        for part in (encoder.levels[-1], encoder.middle, encoder.conv_out, model.quant_conv):
+            part.set_attributes(Conv, products=chosen.last)
+        return model
+
     def latents(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n gh gw d"]:
-        """Returns the features before quantization; images in [0, 1]."""
+        """Returns the float32 features before quantization; images in [0, 1]."""
         pixels = 2 * images - 1 if self.config.signed_pixels else images
-        return self.quant_conv(self.encoder(fold(pixels, self.config.patch_size)))
+        return self.quant_conv(self.encoder(fold(pixels, self.config.patch_size))).astype(jnp.float32)
 
     def quantize(self, latents: Float[Array, "*grid d"]) -> Int[Array, "*grid"]:
         """Returns the code nearest to each feature (Euclidean)."""
@@ -306,7 +324,7 @@ class VQGAN(nnx.Module):
                 "this tokenizer holds an encoder and a codebook but no decoder: it turns images into codes and not "
                 "back; decode with the complete checkpoint (`visent tokenizer card` prints the fingerprint: both agree)"
             )
-        pixels = unfold(self.decoder(self.post_quant_conv(latents)), self.config.patch_size)
+        pixels = unfold(self.decoder(self.post_quant_conv(latents)).astype(jnp.float32), self.config.patch_size)
         return (pixels + 1) / 2 if self.config.signed_pixels else pixels
 
     def decode(self, codes: Int[Array, "n t"]) -> Float[Array, "n h w 3"]:
