@@ -15,21 +15,23 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import nnx
+from jax.sharding import Mesh
 from PIL import Image
 from small_run import CONFIG, read
 
 from tokenizer.testing import TINY, random_model
 from tokenizer.training import codebook as learn
 from tokenizer.training.config import TrainConfig
-from tokenizer.training.loop import Trainer
+from tokenizer.training.loop import Trainer, graphs
 from tokenizer.training.losses import pixel_loss
 from tokenizer.training.perceptual import Perceptual
 from tokenizer.training.pictures import Pictures
-from tokenizer.training.recipes import RECIPES, f16_8192_recipe
+from tokenizer.training.recipes import RECIPES, default_recipe, f16_8192_recipe
 from tokenizer.training.resume import restore_state, save_state
-from tokenizer.training.run import Run
-from tokenizer.training.step import Phase, phase_of, scale
-from tokenizer.vqgan import F16_8192, VQGAN
+from tokenizer.training.run import Run, means, recipe_text
+from tokenizer.training.state import draw, new_state
+from tokenizer.training.step import Phase, Program, phase_of, scale, update
+from tokenizer.vqgan import F16_8192, SMALL, VQGAN
 from visent.errors import UserError
 
 EVERYTHING = dataclasses.replace(
@@ -46,6 +48,8 @@ EVERYTHING = dataclasses.replace(
 )
 
 
+VGG_SHAPES = [[(3, 64), (64, 64)], [(64, 128), (128, 128)], [(128, 256), (256, 256), (256, 256)]]
+VGG_SHAPES += [[(256, 512), (512, 512), (512, 512)], [(512, 512)] * 3]
 LAST = ("decoder", "conv_out", "kernel")
 
 
@@ -106,7 +110,7 @@ from pathlib import Path
 import jax
 from small_run import CONFIG, read
 from test_train_options import EVERYTHING, network
-from tokenizer.training.loop import Trainer
+from tokenizer.training.loop import Trainer, graphs
 config = dataclasses.replace(EVERYTHING, activations="float32", steps=3)
 trainer = Trainer(config, read(Path({photos!r})), perceptual=network())
 print(json.dumps([jax.device_count(), [{{k: float(v) for k, v in f.items()}} for f in trainer.run()]]))
@@ -139,8 +143,9 @@ processes, number, port = map(int, sys.argv[1:])
 if processes > 1:
     jax.distributed.initialize(f"127.0.0.1:{{port}}", processes, number)
 from small_run import CONFIG, read
-from tokenizer.training.loop import Trainer
-from tokenizer.training.run import Run
+from tokenizer.training.loop import Trainer, graphs
+from tokenizer.training.run import Run, means, recipe_text
+from tokenizer.training.state import draw, new_state
 trainer = Trainer(dataclasses.replace(CONFIG, steps=4), read(Path({photos!r})))
 assert jax.device_count() == processes and trainer._batch(0).shape[0] == 8 // processes
 Run(trainer, Path({out!r}) / str(processes), "mine", {{}}).train()
@@ -170,6 +175,18 @@ def test_two_processes_train_the_tokenizer_of_one(photo_folder: Path, tmp_path: 
     one, two = (json.loads(lines[-1])["held_out"]["photos"] for lines in logs)
     assert len(logs[1]) == 1  # written once
     assert two["psnr"] == pytest.approx(one["psnr"], rel=1e-3)
+
+
+def test_the_card_names_what_was_changed_in_the_recipe() -> None:
+    assert recipe_text(default_recipe(seed=3)) == "visent tokenizer train, recipe default, seed 3"
+    config = default_recipe(codebook="gradient", steps=300, rendering_shares=(0.2, 0.1))
+    assert recipe_text(config).endswith("seed 0; changed: rendering_shares (0.2, 0.1), steps 300, codebook gradient")
+    small = default_recipe(network=dataclasses.replace(SMALL, codebook_size=512))
+    assert recipe_text(small).endswith("changed: network.codebook_size 512")
+
+
+def test_means_are_of_the_steps_that_had_the_figure() -> None:
+    assert means([{"psnr": 1.0}, {"psnr": 2.0}, {"psnr": 6.0, "lpips": 0.5}]) == {"psnr": 3.0, "lpips": 0.5}
 
 
 def test_batches_that_do_not_divide_among_devices_are_refused(photos: Pictures) -> None:
@@ -305,3 +322,25 @@ def test_the_network_computes_in_bfloat16_between_its_float32_weights(photos: Pi
     assert len(convolutions(training)) > 20
     assert set(convolutions(training)) == {"bf16"}
     assert set(convolutions(trainer.model())) == {"f32"}
+
+
+@pytest.mark.slow
+def test_the_papers_step_fits_together() -> None:
+    """Traced with the real sizes of network, discriminator and VGG16; nothing is compiled or run."""
+    config = f16_8192_recipe(adversarial_from=0, perceptual="some weights")
+    program = Program(config, *graphs(config), Mesh(np.array(jax.devices()[:1]), ("data",)))
+    shapes = {}
+
+    def step(images: jax.Array) -> None:
+        kernels = [[jnp.zeros((3, 3, a, b)) for a, b in stage] for stage in VGG_SHAPES]
+        heads = [jnp.ones(stage[-1][1]) for stage in VGG_SHAPES]
+        vgg = Perceptual(kernels, [[jnp.zeros(b) for _, b in stage] for stage in VGG_SHAPES], heads, caffe=True)
+        before = new_state(config, draw(config.network, 0))
+        after, figures = update(program, phase_of(config, 1000), before, images, vgg)
+        for name, state in (("before", before), ("after", after)):
+            shapes[name] = jax.tree.map(lambda x: (x.shape, x.dtype), jax.tree.leaves(state))
+        shapes["figures"] = set(figures)
+
+    jax.make_jaxpr(step)(jax.ShapeDtypeStruct((config.batch_size, 256, 256, 3), jnp.uint8))
+    assert shapes["before"] == shapes["after"]
+    assert {"lpips", "hinge", "adversarial_weight", "perplexity"} <= shapes["figures"]

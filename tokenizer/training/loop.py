@@ -41,7 +41,7 @@ class Trainer:
         mesh = Mesh(np.array(jax.devices()), ("data",))
         self._check_devices(mesh.size)
         require_perceptual(config, perceptual)
-        self.program = Program(config, _graph(config.network, config.activations), _discriminator_graph(config), mesh)
+        self.program = Program(config, *graphs(config), mesh)
         self.perceptual = perceptual
         self._everywhere = jax.device_put(perceptual, replicated(mesh))
         params = draw(config.network, config.seed) if init is None else nnx.state(init, nnx.Param)
@@ -137,6 +137,11 @@ def _with_means(state: TrainState, codebook: Array, choices: float) -> TrainStat
     counts = jnp.full(len(codebook), choices)
     sums = None if state.sums is None else codebook * choices
     return dataclasses.replace(state, counts=counts, sums=sums, frequency=jnp.copy(counts))
+
+
+def graphs(config: TrainConfig) -> tuple[Any, Any]:
+    """Returns the graphs of the network and of the discriminator, which is None where there is none."""
+    return _graph(config.network, config.activations), _discriminator_graph(config)
 
 
 def _graph(network: VQGANConfig, activations: str) -> Any:

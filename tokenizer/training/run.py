@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from tokenizer.checkpoints.folder import save
 from tokenizer.load import load, load_card
 from tokenizer.quality import judge, round_trip_sheet
 from tokenizer.tokenizer import Tokenizer
+from tokenizer.training.config import TrainConfig
 from tokenizer.training.loop import Trainer
 from tokenizer.training.perceptual import mean_distance
+from tokenizer.training.recipes import RECIPES
 from tokenizer.training.resume import STATE_FILE, restore_state, save_state
 from tokenizer.training.step import Figures
 from visent.errors import UserError
@@ -69,7 +72,7 @@ class Run:
         values = {name: float(value) for name, value in figures.items()}
         self._check(step, values)
         self.recent.append(values)
-        mean = {key: sum(v[key] for v in self.recent if key in v) / len(self.recent) for key in values}
+        mean = means(self.recent)
         progress.advance(note=f"PSNR {mean['psnr']:.2f} dB")
         if step % STEPS_BETWEEN_LINES == 0 and self.writes:
             _append(log, {"step": step, **mean})
@@ -117,7 +120,7 @@ class Run:
         trainer, config, found = self.trainer, self.trainer.config, {}
         facts = {
             **self.about,
-            "recipe": f"visent tokenizer train --recipe {config.recipe} --seed {config.seed}",
+            "recipe": recipe_text(config),
             "trained for": f"{trainer.step} of {config.steps} steps",
             "pictures": trainer.pictures.describe(),
         }
@@ -139,6 +142,25 @@ class Run:
             again = tokenizer.decode(tokenizer.encode(squares))
             quality["lpips"] = mean_distance(self.trainer.perceptual, squares, again)
         return quality
+
+
+def means(recent: Collection[dict[str, float]]) -> dict[str, float]:
+    """Returns the mean of each figure of the newest step, over the steps that have it."""
+    newest = list(recent)[-1]
+    columns = {name: [values[name] for values in recent if name in values] for name in newest}
+    return {name: sum(column) / len(column) for name, column in columns.items()}
+
+
+def recipe_text(config: TrainConfig) -> str:
+    """Returns the recipe, its seed, and what was changed in it, for the card."""
+    plain = RECIPES[config.recipe]()
+    ours, theirs = ({**dataclasses.asdict(c), "seed": 0, "perceptual": "", "max_pictures": 0} for c in (config, plain))
+    changed = [
+        f"network.{name} {value}" for name, value in ours.pop("network").items() if value != theirs["network"].get(name)
+    ]
+    changed += [f"{name} {value}" for name, value in ours.items() if value != theirs[name]]
+    text = f"visent tokenizer train, recipe {config.recipe}, seed {config.seed}"
+    return text + (f"; changed: {', '.join(changed)}" if changed else "")
 
 
 def _readable(quality: dict[str, float | int]) -> list[str]:
