@@ -85,14 +85,14 @@ def train(
       visent tokenizer train photos/ --init my-tokenizer --learning-rate 1e-4 --out finer
       visent tokenizer train shards/ clips/ --recipe f16-8192 --perceptual vgg16.pth --out big
     """
+    import jax
+
     from tokenizer.training.loop import Trainer
     from tokenizer.training.pictures import Pictures
     from tokenizer.training.run import Run
     from visent.errors import UserError
 
     if distributed:
-        import jax
-
         jax.distributed.initialize()
     lines, mixed = _about(about), _renderings(renderings)
     given = {key: value for key, value in changes.items() if value is not None}
@@ -105,6 +105,10 @@ def train(
         card = run.train()
     except OSError as error:
         raise UserError(f"cannot write the tokenizer to {out}: {error}; free the disk or name another --out") from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(f"the device's memory is too small for --batch-size {config.batch_size}: lower it") from error
     print_card(card)
 
 
@@ -145,10 +149,10 @@ def _config(
                 f"--codebook-size {size} with --init: the codebook of {init} is kept; leave one of them out"
             )
         changes["network"] = dataclasses.replace(RECIPES[recipe]().network, codebook_size=size)
-    if perceptual is not None:
-        changes["perceptual"] = fingerprint(perceptual)
     config = RECIPES[recipe](rendering_shares=shares, **changes)
     require_perceptual(config, perceptual)
+    if perceptual is not None and config.perceptual_weight:
+        config = dataclasses.replace(config, perceptual=fingerprint(perceptual))
     return config, network
 
 

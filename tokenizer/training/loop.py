@@ -1,7 +1,7 @@
 """A training run in memory: the batches of its steps, spread over all devices, and the state that they change."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -64,7 +64,7 @@ class Trainer:
                 params = with_codebook(params, codebook_of(self.state.params))
         return self._local_model(params)
 
-    def run(self) -> Iterator[Figures]:
+    def run(self) -> Generator[Figures, None, None]:
         """Runs to the last step and yields the figures of each; the next batches are cut meanwhile."""
         first = self.step
         with_batches = ahead(self._batch, range(first, self.config.steps))

@@ -5,6 +5,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ class Run:
         log = self.folder / "metrics.jsonl"
         if self.writes:
             _forget_after(log, first)
-        with track("training", total - first, "steps") as progress:
+        with track("training", total - first, "steps") as progress, closing(self.trainer.run()) as steps:
             before: Figures | None = None  # of the step before: reading the newest would wait for it
-            for step, figures in enumerate(self.trainer.run(), start=first + 1):
+            for step, figures in enumerate(steps, start=first + 1):
                 if before is not None:
                     self._note(step - 1, before, log, progress)
                 before = figures
@@ -73,7 +74,8 @@ class Run:
         self._check(step, values)
         self.recent.append(values)
         mean = means(self.recent)
-        progress.advance(note=f"PSNR {mean['psnr']:.2f} dB")
+        used = f", {mean['usage']:.0%} of the codes in use" if "usage" in mean else ""
+        progress.advance(note=f"PSNR {mean['psnr']:.2f} dB{used}")
         if step % STEPS_BETWEEN_LINES == 0 and self.writes:
             _append(log, {"step": step, **mean})
 
