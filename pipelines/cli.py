@@ -27,7 +27,10 @@ def _source_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--annotate", default="", metavar="NAMES", help="Roles to draw: edge,gray,holes."),
         click.option("--format", "format_", type=click.Choice(["parquet", "arrayrecord"]), default="parquet",
                      show_default=True, help="Of the shards."),
-        click.option("--tokenizer", default="default", show_default=True, help="A tokenizer's name or folder."),
+        click.option("--tokenizer", default="default", show_default=True,
+                     help="Its name, folder, checkpoint, gs:// URL or Hugging Face id."),
+        click.option("--preset", metavar="NAME", help="How a picture becomes a square: crop or squash."),
+        click.option("--precision", metavar="NAME", help="Of the network's arithmetic: float32, tf32, bfloat16, ..."),
         click.option("--max-reject-fraction", type=float, default=0.05, show_default=True,
                      help="Fail when more than this part of the examples cannot be read."),
     ]  # fmt: skip
@@ -228,6 +231,8 @@ def _tokenize(
     annotate: str,
     format_: Any,
     tokenizer: str,
+    preset: str | None,
+    precision: str | None,
     max_reject_fraction: float,
     holdout: float,
 ) -> None:
@@ -240,7 +245,7 @@ def _tokenize(
     folder = out if "://" in out else str(Path(out).absolute())
     names = tuple(name.strip() for name in annotate.split(",") if name.strip())
     job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names, format=format_,
-              tokenizer=tokenizer, holdout=holdout)  # fmt: skip
+              tokenizer=tokenizer, preset=preset, precision=precision, holdout=holdout)  # fmt: skip
     _report(run(job, beam, max_reject_fraction))
 
 

@@ -18,7 +18,7 @@ from tokenizer.tokenizer import Tokenizer
 IN_FLIGHT = 2  # batches being encoded
 
 _loading = threading.Lock()
-_loaded: dict[str, "Encoder"] = {}
+_loaded: dict[tuple[str, str | None, str | None], "Encoder"] = {}
 
 
 class Encoder:
@@ -51,15 +51,16 @@ class Encoder:
         return codes
 
 
-def shared_encoder(tokenizer: str) -> Encoder:
-    """Returns the process's encoder for a tokenizer, loading it on the first call.
+def shared_encoder(tokenizer: str, preset: str | None = None, precision: str | None = None) -> Encoder:
+    """Returns the process's encoder for a tokenizer, loading it on the first call; None leaves the card's choice.
 
     Raises: `UserError` when there is no such tokenizer.
     """
     with _loading:
-        if tokenizer not in _loaded:
-            _loaded[tokenizer] = Encoder(load(tokenizer))
-        return _loaded[tokenizer]
+        name = (tokenizer, preset, precision)
+        if name not in _loaded:
+            _loaded[name] = Encoder(load(tokenizer, preset=preset, precision=precision))
+        return _loaded[name]
 
 
 def pictures_encoded() -> int:

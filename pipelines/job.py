@@ -35,6 +35,8 @@ class Job:
     annotate: tuple[str, ...] = ()
     format: Format = "parquet"
     tokenizer: str = "default"
+    preset: str | None = None  # None becomes the tokenizer's own, as below
+    precision: str | None = None
     holdout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -47,12 +49,14 @@ class Job:
         object.__setattr__(self, "annotate", checked_annotators(self.annotate, tuple(self.source.roles)))
         if not (PRETRAINED / self.tokenizer).is_dir() and Path(self.tokenizer).exists():  # else a URL or an id
             object.__setattr__(self, "tokenizer", str(Path(self.tokenizer).absolute()))
-        _ = self.card  # refuses a tokenizer that is none, before any work
+        card = self.card  # refuses a tokenizer that is none, before any work
+        object.__setattr__(self, "preset", card.preset)
+        object.__setattr__(self, "precision", card.precision)
 
     @cached_property
     def card(self) -> TokenizerCard:
-        """The tokenizer's card."""
-        return load_card(self.tokenizer)
+        """The tokenizer's card, with the job's preset and precision."""
+        return load_card(self.tokenizer, preset=self.preset, precision=self.precision)
 
     @cached_property
     def schema(self) -> Schema:
@@ -111,6 +115,8 @@ def configuration(job: Job, units: Sequence[Unit]) -> dict[str, Any]:
         "annotate": list(job.annotate),
         "format": job.format,
         "tokenizer": job.tokenizer,
+        "preset": job.preset,
+        "precision": job.precision,
         "fingerprint": job.card.fingerprint,
         "augment": dict(SETTINGS),
         "listing": {
@@ -176,7 +182,8 @@ def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
         raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}")
     job = Job(
         out=folder, name=name, source=rebuild(config), annotate=tuple(config["annotate"]), format=config["format"],
-        tokenizer=config["tokenizer"], holdout=config["holdout"],
+        tokenizer=config["tokenizer"], preset=config["preset"], precision=config["precision"],
+        holdout=config["holdout"],
     )  # fmt: skip
     if job.card.fingerprint != config["fingerprint"]:
         raise UserError(

@@ -57,7 +57,7 @@ class TokenizeUnit(beam.DoFn):
         if self._failed:
             return
         try:
-            encoder = shared_encoder(self._job.tokenizer)
+            encoder = shared_encoder(self._job.tokenizer, self._job.preset, self._job.precision)
             if not self._begun:
                 self._begun = True
                 self._ready.update(round(max(time.time() - self._started, 0) * 1000))

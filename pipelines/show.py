@@ -123,7 +123,7 @@ def _tokenizer(given: str | None, config: Mapping[str, Any], card: TokenizerCard
     Raises: `UserError` when it is another one, or is not there.
     """
     name = given or config.get("tokenizer", "default")
-    coder = load(name)
+    coder = load(name, preset=card.preset, precision=card.precision)
     if coder.card.fingerprint != card.fingerprint:
         raise UserError(
             f"the codes are of tokenizer {card.name} ({card.fingerprint}), {name} is {coder.card.fingerprint}; "

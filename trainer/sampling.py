@@ -63,7 +63,7 @@ def load_tokenizer(name_or_path: str, lock: Lock) -> Tokenizer:
     Raises:
         UserError: it is another one.
     """
-    found = load(name_or_path)
+    found = load(name_or_path, preset=lock.card.preset, precision=lock.card.precision)
     if found.card.fingerprint != lock.card.fingerprint:
         raise UserError(
             f"tokenizer {name_or_path!r} has fingerprint {found.card.fingerprint}, the run was trained on tokens of "

@@ -1,5 +1,6 @@
 """The whole job through Beam: datasets, reruns, views, failures. Each test that starts Beam costs about a second."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,17 @@ def test_receipts_say_what_made_the_codes_and_verify_tells_of_several(
     (folder / shard["file"].replace(".parquet", ".json")).write_text(json.dumps(shard))
     assert report([verify_dataset(str(folder))])
     assert "made in 2 environments" in capsys.readouterr().out
+
+
+def test_precision_and_preset_of_a_job_are_in_its_fingerprint_and_its_views(tmp_path: Path, tiny: str) -> None:
+    write_pictures(tmp_path / "in", 4)
+    plain = job(tmp_path, tiny)
+    changed = dataclasses.replace(plain, out=str(tmp_path / "changed"), preset="squash", precision="bfloat16")
+    tokenize(plain)
+    tokenize(changed)
+    cards = [load_facts(made.out).schema.card for made in (plain, changed)]
+    assert [(card.preset, card.precision) for card in cards] == [("crop", "float32"), ("squash", "bfloat16")]
+    assert cards[0].fingerprint != cards[1].fingerprint
+    tokenize_views(changed.out, 2)
+    assert load_facts(changed.out).views() == 2
+    assert not verify_dataset(changed.out).problems
