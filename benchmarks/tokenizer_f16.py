@@ -1,15 +1,16 @@
-"""Encode rate of f16-8192, the papers' network, beside diffusers' VQModel under torch with the same weights.
+"""Encode rate of the f16-8192 network against diffusers' VQModel under torch: same weights and images, turn by turn.
 
-python benchmarks/tokenizer_f16.py [--torch-python PYTHON] [--images 4] [--rounds 5]
+python benchmarks/tokenizer_f16.py [--torch-python /path/to/python] [--images 8] [--rounds 5]
 
-Both encode the same pictures in turns, with as many threads; torch and diffusers (extra `oracles`) may live in another
-environment, whose interpreter --torch-python names. On a GPU torch compiles the encoder, in each precision.
+The weights are random, which changes no time. On a CPU both compute in float32, with as many threads, and torch in
+either memory format. On a GPU torch is compiled and channels-last, in each precision that both have. torch may live in
+another environment: it runs in a process of its own, which sleeps while the other one is measured.
 """
 
 import argparse
+import dataclasses
 import functools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,161 +23,162 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from flax import nnx
 from machine import save
-from pictures import write_pictures
 from rich.console import Console
 from rich.table import Table
 
 from tokenizer.checkpoints import write
 from tokenizer.checkpoints.network import read_out
-from tokenizer.images import decode_image, prepare
+from tokenizer.precision import PRECISIONS
 from tokenizer.testing import random_model
 from tokenizer.tokenizer import Tokenizer
 from tokenizer.vqgan import F16_8192, VQGAN
 
-GFLOP_PER_IMAGE = 213.0  # of the encoder's convolutions; two a multiplication and its sum
-ON_CPU = (("float32", "contiguous", "no"), ("float32", "channels-last", "no"))
-ON_GPU = tuple((precision, "channels-last", "yes") for precision in ("float32", "tf32", "bfloat16"))
-PEER = Path(__file__).with_name("torch_peer.py")
+ON_GPU = ("float32", "tf32", "bfloat16")  # precisions that torch has too
 
 
-class Peer:
-    """A process with torch that encodes when it is told to."""
+class Torch:
+    """The other process."""
 
-    def __init__(self, python: str, folder: Path, setting: tuple[str, str, str], batch: int) -> None:
-        self.setting, self._codes = setting, folder / f"{'-'.join(setting)}.npy"
-        threads = len(os.sched_getaffinity(0))
-        arguments = [folder / "vqvae", folder / "images.npy", self._codes, *setting, batch, threads]
-        self._process = subprocess.Popen(
-            [python, str(PEER), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, python: str, folder: Path) -> None:
+        self._folder = folder
+        command = [python, str(Path(__file__).with_name("torch_peer.py")), str(folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.versions = self._answer()
+
+    def encode(self, how: dict[str, Any], batch_size: int) -> float:
+        """Returns the seconds for all images."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"how": how, "batch_size": batch_size}) + "\n")
+        self._process.stdin.flush()
+        return float(self._answer()["seconds"])
 
     @property
     def codes(self) -> np.ndarray:
-        """What it made of the pictures."""
-        return np.asarray(np.load(self._codes))
-
-    def seconds(self) -> float:
-        """Returns the time of one more encoding."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("again\n")
-        self._process.stdin.flush()
-        return float(self._answer())
+        """Those of the last call."""
+        return np.asarray(np.load(self._folder / "codes.npy"))
 
     def close(self) -> None:
         """Ends the process."""
         self._process.communicate()
 
-    def _answer(self) -> Any:
+    def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            sys.exit("the process with torch ended: name an interpreter that has torch and diffusers (--torch-python)")
-        return json.loads(line)
+            raise SystemExit("torch's process ended; --torch-python must name one with torch, diffusers and numpy")
+        return dict(json.loads(line))
 
 
-def squares(count: int) -> UInt8[np.ndarray, "n 256 256 3"]:
-    """Returns crops of the photos that the extra `demo` carries."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), count)
-        files = sorted(Path(folder).rglob("*.jpg"))
-        return np.stack([prepare(decode_image(file.read_bytes()), "crop", 256) for file in files])
-
-
-def network(images: UInt8[np.ndarray, "n 256 256 3"]) -> VQGAN:
-    """Returns f16-8192 of random weights, its codebook spread as the features are, so that many codes are in use."""
+def share(folder: Path, images: np.ndarray) -> VQGAN:
+    """Draws weights whose codes are many, and writes them in diffusers' layout beside the images."""
     model = random_model(F16_8192, 0)
-    latents = np.asarray(jax.jit(model.latents)(jnp.asarray(images[:2], jnp.float32) / 255))
-    mean, deviation = latents.mean((0, 1, 2)), latents.std((0, 1, 2))
-    draws = np.random.default_rng(0).normal(size=(F16_8192.codebook_size, F16_8192.codebook_dim))
-    model.codebook[...] = jnp.asarray(mean + deviation * draws, jnp.float32)
+    latents = np.asarray(nnx.jit(VQGAN.latents)(model, jnp.asarray(images[:2], jnp.float32) / 255))
+    draws = np.random.default_rng(0).normal(latents.mean((0, 1, 2)), latents.std((0, 1, 2)), model.codebook.shape)
+    model.codebook[...] = jnp.asarray(draws, jnp.float32)
+    write(read_out(model, "float32"), "diffusers", folder / "vqvae")
+    np.save(folder / "images.npy", images)
     return model
 
 
-def timed(run: Callable[[], Any]) -> float:
-    """Returns the seconds of one call."""
+def pictures(count: int) -> np.ndarray:
+    """Returns uint8[count, 256, 256, 3] of random colours, coarse and fine."""
+    coarse, fine = (np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8) for side in (16, 256))
+    return np.asarray(coarse.repeat(16, axis=1).repeat(16, axis=2) // 4 * 3 + fine // 4, np.uint8)
+
+
+def gflop_per_image() -> float:
+    """Returns what one image costs to encode by the definition of a convolution, as the compiler counts."""
+    model = nnx.eval_shape(lambda: VQGAN(F16_8192, nnx.Rngs(0)))
+    cost = nnx.jit(VQGAN.encode).lower(model, jnp.zeros((1, 256, 256, 3))).cost_analysis()
+    assert cost is not None
+    return float(cost["flops"]) / 1e9
+
+
+def peak_tflops(precision: str) -> float:
+    """Returns the rate of a large matrix product in a precision, in TFLOP/s."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jnp.ones((side, side), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+    how = jax.lax.Precision.HIGHEST if precision == "float32" else jax.lax.Precision.HIGH
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision=how))
+    times = [seconds(lambda: product(matrix).block_until_ready()) for _ in range(6)]
+    return 2 * side**3 / min(times) / 1e12
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Returns the time of a call."""
     start = time.perf_counter()
-    jax.block_until_ready(run())
+    run()
     return time.perf_counter() - start
 
 
-def peak_tflops(side: int) -> float:
-    """Returns the rate of a large float32 matrix product, as JAX multiplies in its highest precision."""
-    matrix = jnp.ones((side, side), jnp.float32)
-    product = jax.jit(functools.partial(jnp.matmul, precision="highest"))
-    seconds = [timed(lambda: product(matrix, matrix)) for _ in range(6)][1:]
-    return 2 * side**3 / statistics.median(seconds) / 1e12
-
-
-def tokenizers(model: VQGAN, settings: tuple[tuple[str, str, str], ...], batch: int) -> dict[str, Tokenizer]:
-    """Returns one of ours for each precision that the settings name."""
-    checkpoint = read_out(model, "float32")
+def measure(model: VQGAN, torch: Torch, images: np.ndarray, precision: str, rounds: int) -> dict[str, Any]:
+    """Encodes the images in turn with both, and returns rates, peak and agreement in one precision."""
+    on_cpu = jax.default_backend() == "cpu"
+    card = dataclasses.replace(read_out(model, "float32").card(name="random"), precision=precision)
+    ours = Tokenizer(model, card)
+    ways = {
+        f"torch {'compiled ' * (not on_cpu)}{'channels-last' if last else 'plain'}": {
+            "channels_last": last, "compiled": not on_cpu, "precision": precision,
+        }
+        for last in ((True, False) if on_cpu else (True,))
+    }  # fmt: skip
+    runs = {name: functools.partial(torch.encode, how, ours.batch_size) for name, how in ways.items()}
+    agreement = 0.0
+    codes = ours.encode(images)  # compiles
+    for run in runs.values():
+        run()
+        agreement = max(agreement, float((torch.codes == codes).mean()))
+    times: dict[str, list[float]] = {name: [] for name in ("visent", *runs)}
+    for _ in range(rounds):
+        times["visent"].append(seconds(lambda: ours.encode(images)))
+        for name, run in runs.items():
+            times[name].append(run())
+    rates = {name: len(images) / statistics.median(values) for name, values in times.items()}
+    best = max(rate for name, rate in rates.items() if name != "visent")
     return {
-        precision: Tokenizer(
-            model, checkpoint.card(name="f16-8192", preset="crop", precision=precision, about={}), batch
-        )
-        for precision in dict.fromkeys(precision for precision, *_ in settings)
-    }
+        "precision": precision, "batch_size": ours.batch_size, "images_per_s": rates, "seconds": times,
+        "times_torch": rates["visent"] / best, "same_tokens": agreement, "matmul_tflops": peak_tflops(precision),
+    }  # fmt: skip
 
 
 def main() -> None:
-    """Measures in turns and stores the rates."""
+    """Measures and stores the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # torch needs memory of the same GPU
-    on_gpu = jax.default_backend() != "cpu"
-    parser.add_argument("--torch-python", default=sys.executable)
-    parser.add_argument("--images", type=int, default=512 if on_gpu else 4)
-    parser.add_argument("--batch", type=int, default=128 if on_gpu else 4)
+    parser.add_argument("--torch-python", default=sys.executable, help="of an environment with torch and diffusers")
+    parser.add_argument("--images", type=int, help="in one measurement; 8 on a CPU, else 1024")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    settings = ON_GPU if on_gpu else ON_CPU
-    images = squares(options.images)
-    model = network(images)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write(read_out(model, "float32"), "diffusers", folder / "vqvae")
-        np.save(folder / "images.npy", images)
-        ours = tokenizers(model, settings, options.batch)
-        codes = {precision: tokenizer.encode(images) for precision, tokenizer in ours.items()}
-        peers = [Peer(options.torch_python, folder, setting, options.batch) for setting in settings]
-        times: dict[Any, list[float]] = {key: [] for key in [*ours, *settings]}
-        for _ in range(options.rounds):
-            for precision, tokenizer in ours.items():
-                times[precision].append(timed(functools.partial(tokenizer.encode, images)))
-            for peer in peers:
-                times[peer.setting].append(peer.seconds())
-        agreement = {peer.setting: float((peer.codes == codes[peer.setting[0]]).mean()) for peer in peers}
-        for peer in peers:
-            peer.close()
-    report(options, times, agreement, peers[0].versions, peak_tflops(16384 if on_gpu else 2048))
+    on_cpu = jax.default_backend() == "cpu"
+    images = pictures(options.images or (8 if on_cpu else 1024))
+    with tempfile.TemporaryDirectory() as folder:
+        model = share(Path(folder), images)
+        torch = Torch(options.torch_python, Path(folder))
+        runs = [measure(model, torch, images, name, options.rounds) for name in ON_GPU[: 1 if on_cpu else None]]
+        torch.close()
+    results = {"device": jax.devices()[0].device_kind, "torch": torch.versions, "gflop_per_image": gflop_per_image()}
+    show({**results, "runs": runs})
+    save("tokenizer_f16", {**results, "images": len(images), "runs": runs})
 
 
-def report(
-    options: argparse.Namespace, times: dict[Any, list[float]], agreement: dict[Any, float], versions: Any, peak: float
-) -> None:
-    """Prints the table and stores the result."""
-    rates = {key: options.images / statistics.median(seconds) for key, seconds in times.items()}
-    table = Table(
-        "network", "precision", "images/s", "TFLOP/s", f"of {peak:.2f} float32", "ours over it", "equal codes"
-    )
-    rows = []
-    for key, rate in rates.items():
-        mine = isinstance(key, str)
-        name = "visent" if mine else f"torch, {key[1]}" + (", compiled" if key[2] == "yes" else "")
-        precision = key if mine else key[0]
-        work = rate * GFLOP_PER_IMAGE / 1000
-        row = {"network": name, "precision": precision, "images_per_s": rate, "tflops": work, "share": work / peak}
-        if not mine:
-            row |= {"ours_over_it": rates[precision] / rate, "equal_codes": agreement[key]}
-        ratio, equal = (f"{row[k]:.2%}" if k == "equal_codes" else f"{row[k]:.2f}" if k in row else "" for k in
-                        ("ours_over_it", "equal_codes")) if not mine else ("", "")  # fmt: skip
-        table.add_row(name, precision, f"{rate:.2f}", f"{work:.2f}", f"{work / peak:.0%}", ratio, equal)
-        rows.append(row)
-    Console().print(table)
-    results = {"images": options.images, "batch": options.batch, "matmul_tflops": peak, "peer": versions, "rates": rows}
-    save("tokenizer_f16", results)
+def show(results: dict[str, Any]) -> None:
+    """Prints the rates."""
+    cost = results["gflop_per_image"] / 1e3
+    table = Table("precision", "", "images/s", "TFLOP/s", "of the matrix product", title="f16-8192, encode")
+    for run in results["runs"]:
+        for name, rate in run["images_per_s"].items():
+            share_of_peak = f"{rate * cost / run['matmul_tflops']:.0%}"
+            table.add_row(run["precision"], name, f"{rate:.2f}", f"{rate * cost:.2f}", share_of_peak)
+    console = Console()
+    console.print(table)
+    console.print(f"one image is {1e3 * cost:.0f} GFLOP by the definition; Winograd's method needs fewer")
+    for run in results["runs"]:
+        about = PRECISIONS[run["precision"]].about
+        console.print(
+            f"{run['precision']} ({about}): {run['times_torch']:.2f} times torch's best, "
+            f"{run['same_tokens']:.2%} same tokens"
+        )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Float32, Int, UInt8, UInt16
 from tokenizer.card import TokenizerCard
 from tokenizer.vqgan import VQGAN
 
-BATCH_SIZE = 8  # the fastest on two CPU cores, see benchmarks/tokenizer_encode.py
+CPU_BATCH_SIZE = 8  # the fastest on two CPU cores, see benchmarks/tokenizer_encode.py
+FULL_RESOLUTION_BATCH_SIZE = 4  # on a CPU: as fast for networks that fold no pixels, and half a gigabyte each
 ACCELERATOR_BATCH_SIZE = 64  # fills a GPU at 256 x 256 pixels
-AHEAD = 2  # batches that run while the oldest is waited for: a CPU's cores, or the way to and from a GPU, stay busy
+AHEAD = 1  # batches that run beside the oldest: a CPU's cores, or the way to and from a GPU, stay busy
 
 
 class Tokenizer:
@@ -28,8 +29,7 @@ class Tokenizer:
 
     def __init__(self, model: VQGAN, card: TokenizerCard, batch_size: int | None = None) -> None:
         self.card = card
-        on_cpu = jax.default_backend() == "cpu"
-        self.batch_size = batch_size or (BATCH_SIZE if on_cpu else ACCELERATOR_BATCH_SIZE)
+        self.batch_size = batch_size or _usual_batch_size(model)
         self._graph, self._state = nnx.split(model.at(card.precision))
 
     def encode(self, images: UInt8[np.ndarray, "n s s 3"]) -> UInt16[np.ndarray, "n t"]:
@@ -80,6 +80,12 @@ class Tokenizer:
         while running:
             collect()
         return result
+
+
+def _usual_batch_size(model: VQGAN) -> int:
+    if jax.default_backend() != "cpu":
+        return ACCELERATOR_BATCH_SIZE
+    return CPU_BATCH_SIZE if model.config.patch_size > 1 else FULL_RESOLUTION_BATCH_SIZE
 
 
 @functools.cache
