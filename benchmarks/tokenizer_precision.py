@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import functools
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 from machine import save
+from pictures import write_pictures
 from rich.console import Console
 from rich.table import Table
-from tokenizer_f16 import network, squares, timed
+from tokenizer_f16 import seconds, share
 
 from tokenizer.checkpoints.network import read_out
 from tokenizer.images import decode_image, prepare
@@ -34,11 +36,12 @@ ROUNDS = 3
 
 def photos(folders: list[Path], count: int) -> UInt8[np.ndarray, "n 256 256 3"]:
     """Returns squares of the first pictures of the folders, or of the demo's photos."""
-    if not folders:
-        return squares(count)
-    files = list_images(folders)[:count]
-    batches = read_batches("photos", files, lambda data: prepare(decode_image(data), "crop", 256), [], 8)
-    return np.stack([square for batch in batches for _, square in batch])
+    with tempfile.TemporaryDirectory() as name:
+        if not folders:
+            write_pictures(Path(name), count)
+        files = list_images(folders or [Path(name)])[:count]
+        batches = read_batches("photos", files, lambda data: prepare(decode_image(data), "crop", 256), [], 8)
+        return np.stack([square for batch in batches for _, square in batch])
 
 
 def ladder(tokenizer: Tokenizer, images: UInt8[np.ndarray, "n 256 256 3"]) -> list[dict[str, Any]]:
@@ -52,7 +55,7 @@ def ladder(tokenizer: Tokenizer, images: UInt8[np.ndarray, "n 256 256 3"]) -> li
     times: dict[str, list[float]] = {name: [] for name in rungs}
     for _ in range(ROUNDS):
         for name, rung in rungs.items():
-            times[name].append(timed(functools.partial(rung.encode, images)))
+            times[name].append(seconds(functools.partial(rung.encode, images)))
     return [
         {
             "precision": name,
@@ -76,7 +79,8 @@ def main() -> None:
     rows = {name: ladder(load(name), images[: options.images]) for name in options.tokenizer}
     if options.f16:
         some = images[: options.f16_images]
-        checkpoint = read_out(model := network(some), "float32")
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = read_out(model := share(Path(folder), some), "float32")
         rows["f16-8192, random"] = ladder(
             Tokenizer(model, checkpoint.card(name="f16", preset="crop", precision="float32", about={})), some
         )
