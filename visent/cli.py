@@ -7,6 +7,7 @@ import sys
 import click
 
 from visent import __version__
+from visent.compilation_cache import keep_compiled
 from visent.errors import UserError, unknown
 
 # name -> (module, attribute, one line of help); the help stands here so that `visent --help` imports nothing else.
@@ -60,6 +61,7 @@ def visent() -> None:
 
 def main() -> None:
     """Runs the command line; a `UserError` becomes one line on standard error and exit status 1."""
+    keep_compiled()
     try:
         visent.main(prog_name="visent", standalone_mode=True)
     except UserError as error:
