@@ -11,9 +11,8 @@ from PIL import Image
 
 from pipelines.annotate.annotators import ANNOTATORS
 from pipelines.augment import LARGEST_ASPECT, Geometry, cut, cut_scaled, geometry, scaled_whole
-from pipelines.render import decode_depth, depth_to_rgb, labels_to_rgb
-from pipelines.sources.base import Encoded, Example, Reject
-from tokenizer.images import ImageError, decode_image, decode_labels
+from pipelines.sources.base import Drawn, Encoded, Example, Reject
+from tokenizer.images import ImageError
 
 Frames = Sequence[UInt8[np.ndarray, "h w 3"]]  # of one role of one example; one frame for a still
 
@@ -47,7 +46,7 @@ def squares(example: Example, look: Look, views: Sequence[int]) -> list[Squares]
     """Makes the squares of some views from one decoding; whatever is wrong with the media comes as a reject."""
     stage: Literal["decode", "align"] = "decode"
     try:
-        media = {role: _decoded(example.media[role]) for role in look.roles}
+        media = decoded(example, look.roles)
         stage = "align"
         shape = _common_shape(media)
     except ImageError as error:
@@ -58,7 +57,7 @@ def squares(example: Example, look: Look, views: Sequence[int]) -> list[Squares]
 def _view(example: Example, look: Look, view: int, media: Mapping[str, Frames], shape: tuple[int, int]) -> Squares:
     shown = geometry(look.dataset, example.key, view, shape, look.preset, look.size)
     pictures = {
-        role: np.stack([cut(frame, shown, nearest=_is_labels(example.media[role])) for frame in media[role]])
+        role: np.stack([cut(frame, shown, nearest=_is_exact(example.media[role])) for frame in media[role]])
         for role in look.roles
     }
     if look.annotate:
@@ -70,17 +69,30 @@ def _view(example: Example, look: Look, view: int, media: Mapping[str, Frames], 
     return Squares(key=example.key, view=view, pictures=pictures, meta=meta)
 
 
-def _decoded(media: Any) -> Frames:
-    """Returns the frames of a role, one for a still."""
-    if isinstance(media, Encoded):
-        return [_picture(media)]
-    return [media] if isinstance(media, np.ndarray) else media
+def decoded(example: Example, roles: Sequence[str]) -> dict[str, Frames]:
+    """Returns the frames of each role, one for a still; what is drawn gets the shape of the first role's first."""
+    media: dict[str, Frames] = {}
+    shape = (0, 0)
+    for role in roles:
+        media[role] = [_pixels(still, shape) for still in frames(example.media[role])]
+        if not media[role]:
+            raise ImageError("no-frames", f"the clip of role {role} is empty")
+        shape = shape if any(shape) else media[role][0].shape[:2]
+    return media
 
 
-def _picture(media: Encoded) -> UInt8[np.ndarray, "h w 3"]:
-    if media.kind == "depth":
-        return depth_to_rgb(decode_depth(media.data), media.depth_is)
-    return labels_to_rgb(decode_labels(media.data)) if media.kind == "labels" else decode_image(media.data)
+def frames(media: Any) -> Sequence[Any]:
+    """Returns the frames of a media value, one for a still."""
+    return [media] if isinstance(media, (Encoded, Drawn, np.ndarray)) else media
+
+
+def _pixels(still: Any, shape: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(still, Encoded):
+        return still.decode(still.data)
+    if isinstance(still, Drawn):
+        return still.draw(shape)
+    pixels: np.ndarray = still
+    return pixels
 
 
 def _common_shape(media: Mapping[str, Frames]) -> tuple[int, int]:
@@ -97,8 +109,8 @@ def _common_shape(media: Mapping[str, Frames]) -> tuple[int, int]:
     return height, width
 
 
-def _is_labels(media: Any) -> bool:
-    return isinstance(media, Encoded) and media.kind == "labels"
+def _is_exact(media: Any) -> bool:
+    return any(isinstance(still, (Encoded, Drawn)) and still.exact for still in frames(media)[:1])
 
 
 def _view_meta(shown: Geometry, view: int, shape: tuple[int, int]) -> dict[str, Any]:

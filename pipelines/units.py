@@ -7,16 +7,14 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from manifests import files
 from manifests.schema import Row
 from manifests.shards import ShardInfo, ShardWriter, rejects_name, write_receipt
 from pipelines.encoder import Encoder, encoded
-from pipelines.examples import Squares, squares
+from pipelines.examples import Squares, frames, squares
 from pipelines.job import Job, Work
 from pipelines.prefetch import MAX_AHEAD, ahead
-from pipelines.sources.base import Encoded, Example, Reject
+from pipelines.sources.base import Drawn, Encoded, Example, Reject
 from visent.errors import UserError
 
 VIEWS_AT_ONCE = 4  # made from one decoding of a picture
@@ -96,9 +94,13 @@ def _bytes_held(example: Example | Reject) -> int:
 
 
 def _media_bytes(media: Any) -> int:
-    if isinstance(media, Encoded):
-        return len(media.data)
-    return int(media.nbytes) if isinstance(media, np.ndarray) else sum(int(frame.nbytes) for frame in media)
+    return sum(_still_bytes(still) for still in frames(media))
+
+
+def _still_bytes(still: Any) -> int:
+    if isinstance(still, Encoded):
+        return len(still.data)
+    return still.bytes_held if isinstance(still, Drawn) else int(still.nbytes)
 
 
 def _write_rejects(path: str, rejects: list[Reject]) -> None:

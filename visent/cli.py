@@ -13,6 +13,7 @@ from visent.errors import UserError, unknown
 # name -> (module, attribute, one line of help); the help stands here so that `visent --help` imports nothing else.
 COMMANDS = {
     "tokenize": ("pipelines.cli", "tokenize", "Turn images, videos and annotated sets into shards of tokens."),
+    "sources": ("pipelines.cli", "sources", "List the datasets and layouts that tokenize reads."),
     "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
     "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),

@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
+from tokenizer.images import decode_image
 from visent.errors import UserError
 
-MediaKind = Literal["image", "depth", "labels"]
 JSON = Any  # a value that json.dumps accepts
 
 
@@ -19,13 +19,18 @@ JSON = Any  # a value that json.dumps accepts
 class Item:
     """One listed thing: a picture, a pair of pictures, a video or a tar.
 
-    `key` is stable text. `files` maps a role (or "video", "tar") to a path below that role's root; a missing half of a
-    pair is absent. `size` is in bytes where the listing compares it, else 0.
+    `key` is stable text. `files` maps a role (or "video", "tar", "annotations") to a path below the source's root; a
+    missing half of a pair is absent. `size` is in bytes where the listing compares it, else 0. `split` is the
+    publisher's ("train", "val", "test"), or "" where a hash of the key decides. `data` is what the listing knows and
+    reading needs (a class, times), in JSON values. `reject` is the reason, a stable word, why it can give no row.
     """
 
     key: str
     files: Mapping[str, str]
     size: int = 0
+    split: str = ""
+    data: Mapping[str, JSON] = field(default_factory=dict)
+    reject: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +52,32 @@ class Unit:
         return cls(id=fields["id"], split=fields["split"], items=tuple(Item(**item) for item in fields["items"]))
 
 
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """A picture that is still bytes; `kind` says how to read it: a photo, a depth map or a map of class ids.
+    """A picture that is still bytes; `decode` runs in the worker's threads.
 
-    `depth_is` says whether larger values of a depth map are nearer ("disparity") or farther ("distance").
+    `exact` pictures are annotations whose colours mean something: they are scaled by nearest neighbour.
     """
 
     data: bytes
-    kind: MediaKind = "image"
-    depth_is: Literal["disparity", "distance"] = "disparity"
+    decode: Callable[[bytes], Pixels] = decode_image  # raises ImageError
+    exact: bool = False
 
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Media = Encoded | Pixels | Sequence[Pixels]  # a sequence is a clip
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """An annotation that is drawn in the worker's threads, at the (height, width) of the first role's picture."""
+
+    draw: Callable[[tuple[int, int]], Pixels]  # raises ImageError
+    exact: bool = True
+    bytes_held: int = 0  # by what `draw` draws from
+
+
+Still = Encoded | Drawn | Pixels
+Media = Still | Sequence[Still]  # a sequence is a clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +86,7 @@ class Example:
 
     key: str
     source: str
-    media: Mapping[
-        str, Any
-    ]  # role -> Media; `Any`, because a run-time check of every frame would cost more than decoding
+    media: Mapping[str, Any]  # role -> Media; `Any`, as a run-time check of each frame costs more than decoding
     meta: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -137,15 +152,19 @@ def held_out(key: str, fraction: float) -> bool:
     return int.from_bytes(hashlib.sha256(f"holdout\0{key}".encode()).digest()[:8]) < fraction * 2**64
 
 
-def cut_into_units(items: Iterable[Item], items_per_unit: int, holdout: float) -> list[Unit]:
-    """Deals items, in their order, to units of split "train" and, by hash of the key, of split "val".
+SPLITS = ("train", "val", "test")
 
-    Raises: `UserError` when nothing would be left to train on.
+
+def cut_into_units(items: Iterable[Item], items_per_unit: int, holdout: float) -> list[Unit]:
+    """Deals items, in their order, to units of their split; of "train", a part by hash of the key goes to "val".
+
+    Raises: `UserError` when a holdout would leave nothing to train on.
     """
-    splits: dict[str, list[Item]] = {"train": [], "val": []}
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for item in items:
-        splits["val" if held_out(item.key, holdout) else "train"].append(item)
-    if splits["val"] and not splits["train"]:
+        split = item.split or "train"
+        splits["val" if split == "train" and held_out(item.key, holdout) else split].append(item)
+    if holdout and splits["val"] and not splits["train"]:
         raise UserError(
             f"--holdout {holdout} puts all {len(splits['val'])} items into split val; give --holdout 0 for so few"
         )

@@ -1,46 +1,55 @@
-"""The sources by name, so that a finished dataset's recorded configuration builds its source again."""
+"""The sources by name. A dataset is one module, and one line here."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.sources.base import Source
-from pipelines.sources.folder import FolderSource
-from pipelines.sources.pairs import PairsSource
-from pipelines.sources.videos import VideosSource
-from pipelines.sources.webdataset import WebdatasetSource
-from visent.errors import unknown
+from pipelines.sources.dataset import Dataset, DatasetSource
+from visent.errors import UserError, unknown
 
-Build = Callable[[Mapping[str, str], Mapping[str, Any], int], Source]  # roots, options, items per unit
+GENERAL = ("folder", "pairs")  # their commands take several folders, see pipelines/commands/
 
-
-def _folder(roots: Mapping[str, str], options: Mapping[str, Any], items: int) -> Source:
-    return FolderSource(paths=tuple(roots.values()), items_per_unit=items, **options)
-
-
-def _pairs(roots: Mapping[str, str], options: Mapping[str, Any], items: int) -> Source:
-    depth, labels = tuple(options["depth"]), tuple(options["labels"])
-    return PairsSource(paths=roots, items_per_unit=items, depth=depth, labels=labels, depth_is=options["depth_is"])
+# name -> class, loaded when it is used
+DATASETS = {
+    # any files of a kind
+    "videos": "pipelines.sources.videos:Videos",
+    "webdataset": "pipelines.sources.webdataset:Webdataset",
+    # images and annotations
+    "lol": "pipelines.sources.lol:LOL",
+}  # fmt: skip
 
 
-def _videos(roots: Mapping[str, str], options: Mapping[str, Any], items: int) -> Source:
-    return VideosSource(root=roots["video"], items_per_unit=items, **options)
+def dataset_class(name: str) -> type[Dataset]:
+    """Imports a dataset's class.
 
-
-def _webdataset(roots: Mapping[str, str], options: Mapping[str, Any], items: int) -> Source:
-    return WebdatasetSource(root=roots["tar"], items_per_unit=items, **options)
-
-
-SOURCES: Mapping[str, Build] = MappingProxyType(
-    {"folder": _folder, "pairs": _pairs, "videos": _videos, "webdataset": _webdataset}
-)
+    Raises: `UserError` for an unknown name, or when a package that it needs is not installed.
+    """
+    if name not in DATASETS:
+        raise unknown("source", name, (*GENERAL, *DATASETS))
+    module, attribute = DATASETS[name].split(":")
+    found: type[Dataset] = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 def rebuild(config: Mapping[str, Any]) -> Source:
-    """Builds the source that a dataset's recorded configuration names.
+    """Builds the source that a finished dataset's recorded configuration names.
 
     Raises: `UserError` for an unknown source, or when its folder is gone.
     """
-    if config["source"] not in SOURCES:
-        raise unknown("source", config["source"], SOURCES)
-    return SOURCES[config["source"]](config["roots"], config["options"], config["items_per_shard"])
+    from pipelines.sources.folder import FolderSource
+    from pipelines.sources.pairs import PairsSource
+
+    name, roots, options, items = config["source"], config["roots"], config["options"], config["items_per_shard"]
+    if name == "folder":
+        return FolderSource(paths=tuple(roots.values()), items_per_unit=items, **options)
+    if name == "pairs":
+        depth, labels = tuple(options["depth"]), tuple(options["labels"])
+        return PairsSource(paths=roots, items_per_unit=items, depth=depth, labels=labels, depth_is=options["depth_is"])
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    splits = fields.pop("splits")
+    try:
+        dataset = dataset_class(name)(root=roots["root"], **fields)  # type: ignore[call-arg]
+    except TypeError as error:
+        raise UserError(f"source {name!r} does not take the recorded options: {error}; tokenize it anew") from error
+    return DatasetSource(name=name, dataset=dataset, items_per_unit=items, splits=splits)

@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from pipelines.sources.base import Item
 from tokenizer.listing import readable
 from visent.errors import UserError
 
@@ -58,28 +59,35 @@ def walk(root: str) -> Iterator[str]:
                 yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
 
 
-def listed(root: str, endings: Collection[str], what: str) -> tuple[list[str], str]:
-    """Lists the files whose name ends in one of `endings`, and returns a note on the others (empty without others).
+def below(root: str, *parts: str) -> str:
+    """Joins paths as text, which keeps names that are not UTF-8 as they are."""
+    return os.path.join(root, *parts)  # noqa: PTH118
+
+
+def listed(root: str, endings: Collection[str], what: str, left_out: Counter[str]) -> list[str]:
+    """Lists the files whose name ends in one of `endings`; the others are counted in `left_out` by their ending.
 
     Raises: `UserError` when no file is left.
     """
     kept: list[str] = []
-    ignored: Counter[str] = Counter()
+    others: Counter[str] = Counter()
     for path in walk(root):
         if path.lower().endswith(tuple(endings)):
             kept.append(path)
         else:
-            ignored[readable(os.path.splitext(path)[1]) or "no ending"] += 1  # noqa: PTH122
+            others[readable(os.path.splitext(path)[1]) or "no ending"] += 1  # noqa: PTH122
     if not kept:
-        there = f"{ignored.total()} other files" if ignored else "nothing"
+        there = f"{others.total()} other files" if others else "nothing"
         raise UserError(f"no {what} in {readable(root)}: found {there}; known endings: {' '.join(sorted(endings))}")
-    counts = ", ".join(f"{count} {ending}" for ending, count in ignored.most_common(5))
-    return (
-        kept,
-        f"{ignored.total()} files in {readable(root)} are no {what} by name and were left out: {counts}"
-        if counts
-        else "",
-    )
+    for ending, count in others.items():
+        left_out[f"files of ending {ending}" if ending != "no ending" else "files without ending"] += count
+    return kept
+
+
+def noted(left_out: Counter[str]) -> str:
+    """Says what was left out; empty when nothing was."""
+    counts = ", ".join(f"{count:,} {what}" for what, count in left_out.most_common(8))
+    return f"left out: {counts}" if counts else ""
 
 
 def keys_of(paths: list[str]) -> dict[str, str]:
@@ -90,3 +98,28 @@ def keys_of(paths: list[str]) -> dict[str, str]:
         stem = os.path.splitext(path)[0]  # noqa: PTH122
         keys[readable(stem if stems[stem] == 1 else path)] = path
     return dict(sorted(keys.items()))
+
+
+def files_in(root: str, folder: str, endings: Collection[str] = IMAGE_ENDINGS) -> list[str]:
+    """Lists the files below a folder of `root` whose name ends in one of `endings`, as paths below `root`, sorted.
+
+    An absent folder has none.
+    """
+    if not os.path.isdir(below(root, folder)):  # noqa: PTH112
+        return []
+    return [below(folder, path) for path in walk(below(root, folder)) if path.lower().endswith(tuple(endings))]
+
+
+def paired(root: str, folders: Mapping[str, str], prefix: str = "") -> Iterator[Item]:
+    """Pairs the pictures in one folder for each role by their paths without ending; the key begins with `prefix`.
+
+    The first role decides: a file of another role without its input is an item too, so that it is rejected as such.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for role, folder in folders.items():
+        for path in files_in(root, folder):
+            stem = os.path.splitext(os.path.relpath(path, folder))[0]  # noqa: PTH122
+            found.setdefault(stem, {})[role] = path
+    for stem, files in found.items():
+        missing = next((role for role in folders if role not in files), None)
+        yield Item(key=prefix + readable(stem), files=files, reject=f"missing-{missing}" if missing else "")

@@ -1,6 +1,7 @@
 """A folder of pictures, at any depth; videos in it can give stills too."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -8,7 +9,7 @@ from typing import Any, Literal
 
 from pipelines.sources import videos
 from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
-from pipelines.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS, checked_root, keys_of, listed, readable
+from pipelines.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS, below, checked_root, keys_of, listed, noted, readable
 from pipelines.sources.reading import read_file
 from visent.errors import UserError
 
@@ -52,12 +53,11 @@ class FolderSource:
         endings, what = IMAGE_ENDINGS, "pictures"
         if self.video_stills is not None:
             endings, what = IMAGE_ENDINGS | VIDEO_ENDINGS, "pictures or videos"
-        found, notes = [], []
+        found: list[str] = []
+        left_out: Counter[str] = Counter()
         for name, root in self.roots.items():
-            paths, note = listed(root, endings, what)
-            found += [os.path.join(name, path) for path in paths]  # noqa: PTH118
-            notes += [note] if note else []
-        return [Item(key=key, files={_kind(path): path}) for key, path in keys_of(found).items()], "; ".join(notes)
+            found += [below(name, path) for path in listed(root, endings, what, left_out)]
+        return [Item(key=key, files={_kind(path): path}) for key, path in keys_of(found).items()], noted(left_out)
 
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
         """Gives each picture as bytes, and each video's stills as pixels."""
@@ -74,9 +74,9 @@ class FolderSource:
 
     def _full(self, path: str) -> str:
         if len(self.paths) == 1:
-            return os.path.join(self.paths[0], path)  # noqa: PTH118 - keeps names that are not UTF-8 as they are
+            return below(self.paths[0], path)
         name, _, rest = path.partition(os.sep)
-        return os.path.join(self.roots[name], rest)  # noqa: PTH118
+        return below(self.roots[name], rest)
 
 
 def _kind(path: str) -> str:

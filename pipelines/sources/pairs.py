@@ -1,12 +1,16 @@
 """Paired folders: a picture and its annotations under the same name in one folder for each role."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from pipelines.sources.base import Encoded, Example, Item, MediaKind, Reject, Unit
-from pipelines.sources.files import ARRAY_ENDINGS, IMAGE_ENDINGS, checked_root, keys_of, listed, readable
+from pipelines.render.depth import draw_depth
+from pipelines.render.labels import draw_labels
+from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
+from pipelines.sources.files import ARRAY_ENDINGS, IMAGE_ENDINGS, below, checked_root, keys_of, listed, noted, readable
 from pipelines.sources.reading import read_file
 from visent.errors import UserError, unknown
 
@@ -65,15 +69,14 @@ class PairsSource:
     def listing(self) -> tuple[list[Item], str]:
         """Lists every name of any role, sorted; a role where the name is absent is missing from the item."""
         found: dict[str, dict[str, str]] = {}
-        notes = []
+        left_out: Counter[str] = Counter()
         for role, path in self.paths.items():
             folder, pattern = _split(path)
             endings = IMAGE_ENDINGS | ARRAY_ENDINGS
-            files, note = listed(folder, endings, f"files of role {role!r}")
-            notes += [note] if note else []
+            files = listed(folder, endings, f"files of role {role!r}", left_out)
             for key, file in _names(files, pattern, role).items():
                 found.setdefault(key, {})[role] = file
-        return [Item(key=key, files=files) for key, files in sorted(found.items())], "; ".join(notes)
+        return [Item(key=key, files=files) for key, files in sorted(found.items())], noted(left_out)
 
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
         """Gives complete pairs as bytes; a missing half is a reject of stage "list"."""
@@ -87,17 +90,16 @@ class PairsSource:
             return Reject(key=item.key, source=source, stage="list", reason=f"missing-{missing[0]}")
         media = {}
         for role, path in self.paths.items():
-            full = os.path.join(_split(path)[0], item.files[role])  # noqa: PTH118 - keeps names that are not UTF-8
-            data = read_file(item.key, readable(item.files[role]), full)
+            data = read_file(item.key, readable(item.files[role]), below(_split(path)[0], item.files[role]))
             if isinstance(data, Reject):
                 return data
-            media[role] = Encoded(data=data, kind=self._kind(role), depth_is=self.depth_is)
+            media[role] = self._still(role, data)
         return Example(key=item.key, source=source, media=media)
 
-    def _kind(self, role: str) -> MediaKind:
+    def _still(self, role: str, data: bytes) -> Encoded:
         if role in self.depth:
-            return "depth"
-        return "labels" if role in self.labels else "image"
+            return Encoded(data=data, decode=partial(draw_depth, depth_is=self.depth_is))
+        return Encoded(data=data, decode=draw_labels, exact=True) if role in self.labels else Encoded(data=data)
 
     def estimate(self, items: Sequence[Item]) -> int | None:
         """Counts the pairs."""

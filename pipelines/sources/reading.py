@@ -1,10 +1,18 @@
-"""Reading one file of a source: bytes, or a reject that says why not."""
+"""Reading the files of an item: bytes, or a reject that says why not."""
 
+import functools
+import json
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from pipelines.sources.base import Reject
+from pipelines.sources.base import Encoded, Example, Item, Reject
+from pipelines.sources.files import below, readable
+from visent.errors import UserError
 
 MAX_BYTES = 1 << 30  # a "picture" of more than 1 GiB is none, and would break the memory bound
+_parsing = threading.Lock()
 
 
 def read_file(key: str, source: str, path: str) -> bytes | Reject:
@@ -21,3 +29,55 @@ def read_file(key: str, source: str, path: str) -> bytes | Reject:
 
 def _reject(key: str, source: str, reason: str, detail: str) -> Reject:
     return Reject(key=key, source=source, stage="read", reason=reason, detail=detail)
+
+
+def picture(data: bytes) -> Encoded:
+    """A photo or a drawing as it is in its file."""
+    return Encoded(data=data)
+
+
+def example_of_files(
+    root: str, item: Item, roles: Mapping[str, Callable[[bytes], Any]], meta: Mapping[str, Any] | None = None
+) -> Example | Reject:
+    """Makes an example of an item's files: `roles` says for each role what its bytes become, the input first.
+
+    A role without a file is a reject of stage "list", reason "missing-<role>".
+    """
+    source = readable(next(iter(item.files.values())))
+    media = {}
+    for role, make in roles.items():
+        if role not in item.files:
+            return Reject(key=item.key, source=source, stage="list", reason=f"missing-{role}")
+        data = read_file(item.key, readable(item.files[role]), below(root, item.files[role]))
+        if isinstance(data, Reject):
+            return data
+        media[role] = make(data)
+    return Example(key=item.key, source=source, media=media, meta=dict(meta or {}))
+
+
+def read_json(path: str) -> Any:
+    """Returns the value of a JSON file.
+
+    Raises: `UserError` when it is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{readable(path)} is no JSON ({error}); fetch it again") from error
+
+
+def parsed_once(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Wraps a function of a path so that the threads of a process share its result; for annotation files of all items.
+
+    The two used last are kept.
+    """
+    cached = functools.lru_cache(maxsize=2)(parse)
+
+    @functools.wraps(parse)
+    def locked(path: str) -> Any:
+        with _parsing:  # four threads that ask at once must not parse four times
+            return cached(path)
+
+    return locked

@@ -1,17 +1,18 @@
 """Video files: sampled by time, cut into clips, or taken apart into stills."""
 
-import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import av
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipelines.sources.base import Example, Item, Reject, Unit
-from pipelines.sources.files import VIDEO_ENDINGS, checked_root, keys_of, listed, readable
+from pipelines.sources.base import Example, Item, Reject
+from pipelines.sources.dataset import Dataset, RoleKind, option
+from pipelines.sources.files import VIDEO_ENDINGS, below, keys_of, listed, readable
 from visent.errors import UserError
 
 MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
@@ -28,64 +29,50 @@ class VideoError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideosSource:
-    """Every video below `root`: a row of role `frames` for each clip, or with `as_stills` a row `image` for each frame.
+class Videos(Dataset):
+    """Any folder of videos: a row of role `frames` for each clip, or with --stills a row `image` for each frame.
 
-    `fps` is how many frames per second are taken (never more than the video has), `frames_per_clip` how many make a
-    row; the last clip of a video is as long as what is left.
+    <root>/**/*.mp4, .avi, .mkv, .webm, .mov, ...
     """
 
     root: str
-    items_per_unit: int
-    fps: float = 5.0
-    frames_per_clip: int = 64
-    as_stills: bool = False
-    name: str = "videos"
+    fps: float = option(5.0, "Frames per second of video, sampled by time; never more than the video has.")
+    frames_per_clip: int = option(64, "Frames in one row; the last clip of a video has what is left.")
+    stills: bool = option(False, "Make each frame a row of role image instead.")
+
+    items_per_shard: ClassVar[int] = 64
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", checked_root(self.root))
         check_rate(self.fps, "--fps")
         if self.frames_per_clip < 1:
             raise UserError(f"--frames-per-clip is {self.frames_per_clip}, expected 1 or more")
 
     @property
-    def roots(self) -> Mapping[str, str]:
-        """Where the files lie."""
-        return {"video": self.root}
-
-    @property
-    def roles(self) -> Mapping[str, Literal["still", "clip"]]:
+    def roles(self) -> Mapping[str, RoleKind]:
         """A clip `frames`, or a still `image`."""
-        return {"image": "still"} if self.as_stills else {"frames": "clip"}
+        return {"image": "still"} if self.stills else {"frames": "clip"}
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What decides the rows besides the files."""
-        return {"fps": self.fps, "frames_per_clip": self.frames_per_clip, "as_stills": self.as_stills}
+    def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        """Lists the videos by their paths without ending."""
+        for key, path in keys_of(listed(self.root, VIDEO_ENDINGS, "videos", left_out)).items():
+            yield Item(key=key, files={"video": path})
 
-    def listing(self) -> tuple[list[Item], str]:
-        """Lists the videos sorted by key, with a note on the files left out."""
-        paths, note = listed(self.root, VIDEO_ENDINGS, "videos")
-        return [Item(key=key, files={"video": path}) for key, path in keys_of(paths).items()], note
-
-    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+    def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Gives clips or stills as pixels; the unreadable rest of a video is a reject after its good part."""
-        for item in unit.items:
-            if self.as_stills:
-                yield from stills(item, self._full(item), self.fps)
-            else:
-                yield from clips(item, self._full(item), self.fps, self.frames_per_clip)
+        path = below(self.root, item.files["video"])
+        return stills(item, path, self.fps) if self.stills else clips(item, path, self.fps, self.frames_per_clip)
 
-    def estimate(self, items: Sequence[Item]) -> int | None:
-        """Multiplies the rate by the lengths that the containers state, measured on at most a few hundred videos."""
-        if not items:
-            return 0
-        step = -(-len(items) // PROBED)
-        probed = items[::step]
-        return round(sum(seconds(self._full(item)) for item in probed) * self.fps * len(items) / len(probed))
+    def pictures(self, items: Sequence[Item]) -> int | None:
+        """Multiplies the rate by the lengths that the containers state."""
+        return frames_in([below(self.root, item.files["video"]) for item in items], self.fps)
 
-    def _full(self, item: Item) -> str:
-        return os.path.join(self.root, item.files["video"])  # noqa: PTH118 - keeps names that are not UTF-8 as they are
+
+def frames_in(paths: Sequence[str], fps: float) -> int:
+    """Guesses how many frames are sampled from videos, from the stated lengths of at most a few hundred."""
+    if not paths:
+        return 0
+    probed = paths[:: -(-len(paths) // PROBED)]
+    return round(sum(seconds(path) for path in probed) * fps * len(paths) / len(probed))
 
 
 def check_rate(fps: float | None, option: str) -> None:

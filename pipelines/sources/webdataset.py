@@ -5,14 +5,16 @@ import json
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
-from pipelines.sources.files import IMAGE_ENDINGS, checked_root, keys_of, listed, readable
+from pipelines.sources.base import Encoded, Example, Item, Reject
+from pipelines.sources.dataset import Dataset, RoleKind
+from pipelines.sources.files import IMAGE_ENDINGS, below, keys_of, listed, readable
 
 TAR_ENDINGS = (".tar", ".tgz", ".tar.gz")
 BLOCK = tarfile.BLOCKSIZE
@@ -20,59 +22,42 @@ _CUT = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, OSError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebdatasetSource:
-    """Every tar below `root` is one unit; every sample in it with a picture is one example of role `image`.
+class Webdataset(Dataset):
+    """Any tars of samples: each sample with a picture is a row of role `image`, each tar one shard.
+
+    <root>/**/*.tar with <key>.jpg, <key>.txt, <key>.json as neighbours
 
     The row's key is the tar's name and the sample's key, or the `uid` of its json, as DataComp has it. Rows stand in
-    the tar's order. Members of one sample must be neighbours, as webdataset requires.
+    the tar's order.
     """
 
     root: str
-    name: str = "webdataset"
-    items_per_unit: int = 1
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", checked_root(self.root))
+    items_per_shard: ClassVar[int] = 1
 
     @property
-    def roots(self) -> Mapping[str, str]:
-        """Where the tars lie."""
-        return {"tar": self.root}
-
-    @property
-    def roles(self) -> Mapping[str, Literal["still", "clip"]]:
+    def roles(self) -> Mapping[str, RoleKind]:
         """One still picture."""
         return {"image": "still"}
 
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """What decides the rows besides the files."""
-        return {}
+    def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        """Lists the tars; their sizes count as listed, so that a tar fetched again is noticed."""
+        found = listed(self.root, TAR_ENDINGS, "tars", Counter())  # the parquet and stats files beside are expected
+        for key, path in keys_of(found).items():
+            yield Item(key=key, files={"tar": path}, size=Path(below(self.root, path)).stat().st_size)
 
-    def listing(self) -> tuple[list[Item], str]:
-        """Lists the tars sorted by key; their sizes count as listed, so that a tar fetched again is noticed."""
-        paths, _ = listed(self.root, TAR_ENDINGS, "tars")  # the parquet and stats files beside them are expected
-        items = []
-        for key, path in keys_of(paths).items():
-            items.append(Item(key=key, files={"tar": path}, size=self._path(path).stat().st_size))
-        return items, ""
-
-    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+    def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Gives each sample's picture as bytes; where a tar is cut, everything before the cut and one reject."""
-        for item in unit.items:
-            yield from samples(item, self._path(item.files["tar"]))
+        return samples(item, Path(below(self.root, item.files["tar"])))
 
-    def estimate(self, items: Sequence[Item]) -> int | None:
+    def pictures(self, items: Sequence[Item]) -> int | None:
         """Counts the members of the first tar and scales by size."""
         try:
-            with tarfile.open(self._path(items[0].files["tar"])) as tar:
+            with tarfile.open(below(self.root, items[0].files["tar"])) as tar:
                 names = [member.name for member in tar if _ending(member.name) in IMAGE_ENDINGS]
         except _CUT:
             return None
         return round(len(names) * sum(item.size for item in items) / max(items[0].size, 1))
-
-    def _path(self, path: str) -> Path:
-        return Path(os.path.join(self.root, path))  # noqa: PTH118 - keeps names that are not UTF-8 as they are
 
 
 def samples(item: Item, path: Path) -> Iterator[Example | Reject]:

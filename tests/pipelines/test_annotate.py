@@ -10,8 +10,10 @@ from PIL import Image
 
 from pipelines.annotate import edge, gray, holes
 from pipelines.annotate.annotators import checked_annotators
-from pipelines.render import decode_depth, depth_to_rgb, labels_to_rgb
+from pipelines.render.depth import decode_depth, depth_to_rgb
+from pipelines.render.labels import paint
 from tokenizer.images import ImageError
+from tokenizer.labels import voc_palette
 from visent.errors import UserError
 
 
@@ -123,7 +125,7 @@ def test_a_cut_array_is_refused() -> None:
 
 def test_labels_are_painted_with_the_palette_of_voc() -> None:
     """The first colours as the VOC development kit lists them; 255 is the border."""
-    painted = labels_to_rgb(np.array([[0, 1, 2, 3, 15, 20, 255]], np.uint8))[0].tolist()
+    painted = paint(np.array([[0, 1, 2, 3, 15, 20, 255]], np.uint8), voc_palette())[0].tolist()
     assert painted == [
         [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192]
     ]  # fmt: skip

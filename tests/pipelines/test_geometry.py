@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pipelines.augment import Geometry, cut, cut_scaled, geometry, scaled_whole
 from pipelines.examples import Look, Squares, squares
+from pipelines.render.labels import draw_labels
 from pipelines.sources.base import Encoded, Example, Reject
 from tokenizer.images import PRESETS, prepare
 
@@ -113,7 +114,7 @@ def test_labels_keep_their_colours_in_every_view() -> None:
     ids = np.repeat(np.repeat(np.array([[0, 1], [7, 255]], np.uint8), 40, 0), 40, 1)
     buffer = io.BytesIO()
     Image.fromarray(ids).save(buffer, "PNG")
-    media = {"image": coordinates(80, 80), "mask": Encoded(data=buffer.getvalue(), kind="labels")}
+    media = {"image": coordinates(80, 80), "mask": Encoded(data=buffer.getvalue(), decode=draw_labels, exact=True)}
     result = made(media, look(roles=("image", "mask")))
     assert isinstance(result, Squares)
     colours = {tuple(pixel) for pixel in result.pictures["mask"].reshape(-1, 3).tolist()}

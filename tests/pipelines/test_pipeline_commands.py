@@ -38,7 +38,7 @@ def test_from_pictures_to_a_contact_sheet(tmp_path: Path, tiny: str) -> None:
 def test_a_sheet_shows_every_role_of_every_row_and_every_frame_of_a_sentence(tmp_path: Path, tiny: str) -> None:
     write_video(tmp_path / "in" / "v.mp4")
     out = tmp_path / "clips"
-    call("videos", tmp_path / "in", "--fps", "5", "--frames-per-clip", "5", "--out", out, "--tokenizer", tiny)
+    call("videos", "--root", tmp_path / "in", "--fps", "5", "--frames-per-clip", "5", "--out", out, "--tokenizer", tiny)
     sheet = tmp_path / "rows.png"
     result = CliRunner().invoke(show, [str(out), "--out", str(sheet), "--count", "2"])
     assert result.exit_code == 0, result.output
@@ -86,8 +86,8 @@ def test_views_from_a_manifest_are_made_for_the_datasets_that_ask_for_them(tmp_p
         (("pairs", "image", "--out", "d"), "does not exist"),
         (("pairs", "image=", "b=c", "--out", "d"), "no new ROLE=FOLDER"),
         (("pairs", "a=.", "a=.", "--out", "d"), "no new ROLE=FOLDER"),
-        (("videos", ".", "--fps", "0", "--out", "d"), "--fps"),
-        (("webdataset", ".", "--out", "d"), "no tars"),
+        (("videos", "--root", ".", "--fps", "0", "--out", "d"), "--fps"),
+        (("webdataset", "--root", ".", "--out", "d"), "no tars"),
         (("--views-from", "absent.toml",), "absent.toml"),
     ],
 )  # fmt: skip

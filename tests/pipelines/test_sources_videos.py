@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_media import STEP, write_video
+from reading_datasets import source_of
 
 from pipelines.sources.base import Example, Item, Reject
-from pipelines.sources.videos import VideoError, VideosSource, clips, sampled, stills
+from pipelines.sources.videos import VideoError, Videos, clips, sampled, stills
 from visent.errors import UserError
 
 
@@ -106,7 +107,7 @@ def test_video_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
     path = video(tmp_path)
     odd = Path(os.fsdecode(os.fsencode(path.parent) + b"/\xff.mp4"))
     path.rename(odd)
-    source = VideosSource(root=str(path.parent), items_per_unit=1)
+    source = source_of(Videos(root=str(path.parent)))
     (item,) = source.listing()[0]
     assert item.key == "%FF"
     assert isinstance(next(iter(clips(item, str(odd), 5.0, 4))), Example)
@@ -115,11 +116,11 @@ def test_video_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan")])
 def test_a_senseless_rate_is_refused(tmp_path: Path, fps: float) -> None:
     with pytest.raises(UserError, match="--fps"):
-        VideosSource(root=str(tmp_path), items_per_unit=1, fps=fps)
+        Videos(root=str(tmp_path), fps=fps)
 
 
 def test_real_videos_of_many_containers_are_read_and_only_the_broken_one_is_rejected(samples: Path) -> None:
-    source = VideosSource(root=str(samples / "video_misc"), items_per_unit=99, fps=1.0, frames_per_clip=4)
+    source = source_of(Videos(root=str(samples / "video_misc"), fps=1.0, frames_per_clip=4))
     rejects = []
     for item in source.listing()[0]:
         found = list(clips(item, str(samples / "video_misc" / item.files["video"]), 1.0, 4))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.sources.base import Example, Item, Reject, cut_into_units
-from pipelines.sources.webdataset import WebdatasetSource, samples
+from pipelines.sources.dataset import DatasetSource
+from pipelines.sources.webdataset import Webdataset, samples
 
 
 def tar_bytes(members: dict[str, bytes], compression: str = "") -> bytes:
@@ -97,7 +98,7 @@ def test_member_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
 
 
 def test_shards_of_img2dataset_are_read_whole(samples: Path) -> None:
-    source = WebdatasetSource(root=str(samples / "datacomp"))
+    source = DatasetSource(name="webdataset", dataset=Webdataset(root=str(samples / "datacomp")), items_per_unit=1)
     units = cut_into_units(source.listing()[0], source.items_per_unit, 0.0)
     assert [len(list(source.examples(unit))) for unit in units] == [33, 31]
     assert source.estimate([item for unit in units for item in unit.items]) == pytest.approx(64, abs=8)

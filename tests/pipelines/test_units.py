@@ -16,9 +16,10 @@ from PIL import Image
 from manifests.shards import ShardInfo, read_receipt, read_rows
 from pipelines.encoder import shared_encoder
 from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, list_units, settle
+from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.pairs import PairsSource
-from pipelines.sources.videos import VideosSource
+from pipelines.sources.videos import Videos
 from pipelines.units import tokenize_unit
 from tokenizer.images import decode_image, prepare
 from visent.errors import UserError
@@ -150,7 +151,9 @@ def test_a_source_that_gives_other_keys_later_gets_no_receipt(tmp_path: Path, ti
 
 def test_clips_and_their_annotations_have_the_same_frames(tmp_path: Path, tiny: str) -> None:
     write_video(tmp_path / "in" / "v.mp4")
-    source = VideosSource(root=str(tmp_path / "in"), items_per_unit=4, fps=5.0, frames_per_clip=4)
+    source = DatasetSource(
+        name="videos", items_per_unit=4, dataset=Videos(root=str(tmp_path / "in"), fps=5.0, frames_per_clip=4)
+    )
     made = job(tmp_path, tiny, source=source, annotate=("edge",))
     (info,) = make(made)
     rows = list(read_rows(f"{made.out}/{info.file}", made.schema))
@@ -245,7 +248,9 @@ def test_a_recorded_configuration_builds_the_same_job(tmp_path: Path, tiny: str,
         "pairs": PairsSource(
             paths={"image": f"{tmp_path}/in/*.png", "b": f"{tmp_path}/in"}, items_per_unit=7, labels=("b",)
         ),
-        "videos": VideosSource(root=str(tmp_path / "in"), items_per_unit=7, fps=3.0, as_stills=True),
+        "videos": DatasetSource(
+            name="videos", items_per_unit=7, dataset=Videos(root=str(tmp_path / "in"), fps=3.0, stills=True)
+        ),
     }
     made = job(tmp_path, tiny, source=sources[kind], annotate=("edge",), holdout=0.2)
     config = json.loads(json.dumps(settled(made)))

@@ -59,7 +59,7 @@ def _tokenize(out: Path) -> list[Step]:
               "--annotate", "edge,gray,holes", "--holdout", HOLDOUT, "--items-per-shard", 64,
               "--max-reject-fraction", 0.1, "--out", corpus / "photos"),
         _step("Videos become clips of four frames",
-              "tokenize", "videos", media, "--fps", 8, "--frames-per-clip", 4, "--holdout", HOLDOUT,
+              "tokenize", "videos", "--root", media, "--fps", 8, "--frames-per-clip", 4, "--holdout", HOLDOUT,
               "--out", corpus / "clips"),
         _step("One picture with measured disparity becomes a row of image and depth",
               "tokenize", "pairs", media / "depth", "--out", corpus / "depth"),

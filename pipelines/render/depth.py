@@ -1,17 +1,25 @@
-"""Annotations that are numbers, drawn as pictures: depth as grey, class ids as colours."""
+"""Depth maps, drawn as grey: near is bright."""
 
 import io
 import zipfile
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Float32, UInt8
 
 from tokenizer.images import MAX_PIXELS, ImageError, decode_labels
-from tokenizer.labels import voc_palette
 
 DepthIs = Literal["disparity", "distance"]
 OUTLIERS = 1.0  # percent of the depth values at each end that are drawn as the end
+
+
+def draw_depth(data: bytes, depth_is: DepthIs) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a depth map and draws it: `decode_depth`, then `depth_to_rgb`.
+
+    Raises:
+        ImageError: as these two.
+    """
+    return depth_to_rgb(decode_depth(data), depth_is)
 
 
 def decode_depth(data: bytes) -> Float32[np.ndarray, "h w"]:
@@ -67,12 +75,3 @@ def depth_to_rgb(depth: Float32[np.ndarray, "h w"], depth_is: DepthIs) -> UInt8[
     grey = np.zeros(depth.shape, np.uint8)
     grey[known] = np.rint(1 + 254 * np.clip(scaled, 0, 1)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def labels_to_rgb(labels: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Paints class ids with the palette of Pascal VOC: the bits of the id, dealt to red, green and blue from the top.
-
-    Ids above 255 repeat the palette. 0 is black and 255, VOC's border, is (224, 224, 192).
-    """
-    painted: np.ndarray = voc_palette()[labels & 255]
-    return painted

@@ -1,0 +1,1 @@
+"""The commands of `visent tokenize`: the options that all have, and one module per kind of source."""

@@ -1,0 +1,110 @@
+"""What every command that tokenizes has: its options, running the job, and the table at the end."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipelines.sources.base import Source
+    from pipelines.tokenize import Summary
+
+FOLDER = click.Path(file_okay=False)
+
+
+def beam_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits what stands before `--` from the Beam options after it; click drops the `--` itself."""
+    at = next((i for i, text in enumerate(arguments) if text.startswith("--")), len(arguments))
+    return list(arguments[:at]), list(arguments[at:])
+
+
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that every source has."""
+    options = [
+        click.option("--out", required=True, type=FOLDER, help="Folder of the dataset; its last part is the name."),
+        click.option("--annotate", default="", metavar="NAMES", help="Roles to draw, as edge,gray,holes."),
+        click.option("--format", "format_", type=click.Choice(["parquet", "arrayrecord"]), default="parquet",
+                     show_default=True, help="Of the shards."),
+        click.option("--tokenizer", default="default", show_default=True,
+                     help="Its name, folder, checkpoint, gs:// URL or Hugging Face id."),
+        click.option("--preset", metavar="NAME", help="How a picture becomes a square: crop or squash."),
+        click.option("--precision", metavar="NAME", help="Of the network's arithmetic: float32, tf32, bfloat16, ..."),
+        click.option("--max-reject-fraction", type=float, default=0.05, show_default=True,
+                     help="Fail when more than this part of the examples cannot be read."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def holdout_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --holdout."""
+    text = 'Part of the items put into split "val", by hash of their names.'
+    return click.option("--holdout", type=float, default=0.0, show_default=True, help=text)(command)
+
+
+def items_per_shard_option(default: int, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds --items-per-shard."""
+    return click.option("--items-per-shard", type=int, default=default, show_default=True, help=f"{what} in one shard.")
+
+
+def quiet_log() -> None:
+    """Keeps Beam's log off the screen: its import warns of parts nobody needs, and its errors come as tracebacks."""
+    if not os.environ.get("VISENT_TRACEBACK"):
+        logging.disable(logging.CRITICAL)
+
+
+def run_job(
+    source: "Source",
+    beam: Sequence[str],
+    *,
+    out: str,
+    annotate: str,
+    format_: Any,
+    tokenizer: str,
+    preset: str | None,
+    precision: str | None,
+    max_reject_fraction: float,
+    holdout: float,
+) -> None:
+    """Runs the job of a source with the options that `source_options` and `holdout_option` gave."""
+    quiet_log()
+    from pathlib import Path
+
+    from pipelines.job import Job
+    from pipelines.tokenize import tokenize as run
+
+    folder = out if "://" in out else str(Path(out).absolute())
+    names = tuple(name.strip() for name in annotate.split(",") if name.strip())
+    job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names, format=format_,
+              tokenizer=tokenizer, preset=preset, precision=precision, holdout=holdout)  # fmt: skip
+    report(run(job, beam, max_reject_fraction))
+
+
+def report(summary: "Summary") -> None:
+    """Prints what a run did."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if summary.note:
+        click.echo(f"note: {summary.note}", err=True)
+    table = Table("", "value", title=f"dataset {summary.name}", title_justify="left")
+    rows = [
+        ("shards", f"{summary.units} ({summary.units_kept} finished before)"),
+        ("rows", f"{summary.rows:,}"),
+        ("rejected", str(sum(summary.rejects.values()))),
+        *((f"  {reason}", str(count)) for reason, count in sorted(summary.rejects.items())),
+        ("size", f"{summary.bytes / 1e6:,.2f} MB"),
+    ]
+    if summary.pictures:
+        rows += [
+            ("images encoded", f"{summary.pictures:,}"),
+            ("images/s", f"{summary.pictures_per_second:,.1f}"),
+            ("start-up", f"{summary.startup_seconds:.1f} s of {summary.seconds:.1f} s"),
+        ]
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    click.echo(f"wrote {summary.out}")

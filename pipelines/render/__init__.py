@@ -1,0 +1,1 @@
+"""Annotations drawn as pictures, and read back from them: one module per kind."""

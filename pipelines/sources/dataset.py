@@ -1,0 +1,141 @@
+"""A published dataset in its own layout, and the source that any such dataset becomes."""
+
+import abc
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from pipelines.sources.base import SPLITS, Example, Item, Reject, Unit
+from pipelines.sources.files import checked_root, noted, readable
+from visent.errors import UserError, unknown
+
+RoleKind = Literal["still", "clip"]
+
+
+class Dataset(abc.ABC):
+    """One dataset: a frozen dataclass whose fields, after `root`, are the options of its command.
+
+    The first line of the class's docstring says what it is, the rest shows the layout below `root`. Every method is a
+    pure function of the fields and the files; an instance is small and travels to the workers.
+    """
+
+    root: str
+    splits: ClassVar[tuple[str, ...]] = ("train",)  # those the publisher has, of "train", "val" and "test"
+    items_per_shard: ClassVar[int] = 2048
+
+    @property
+    @abc.abstractmethod
+    def roles(self) -> Mapping[str, RoleKind]:
+        """The columns of a row, the input first."""
+
+    @abc.abstractmethod
+    def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        """Lists a split; nothing when the split is not there. Order is free, keys differ between splits.
+
+        What can give no row though the publisher lists it (no mask, no picture) is an item with `reject`. What is not
+        meant (an image without a person, for poses) is counted in `left_out` by a plural noun.
+
+        Raises: `UserError` for a file of the layout that cannot be read as what it should be.
+        """
+
+    @abc.abstractmethod
+    def examples(self, item: Item) -> Iterator[Example | Reject]:
+        """Reads an item: an `Example` or a `Reject` for each thing in it; never raises for bad media."""
+
+    def pictures(self, items: Sequence[Item]) -> int | None:
+        """Guesses how many pictures (stills or frames of one role) the items hold, for the ETA only."""
+        return len(items)
+
+
+def option(default: Any, help: str) -> Any:
+    """Declares a field of a dataset that its command offers as an option."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSource:
+    """The `Source` of a dataset: chooses splits, sorts, finds doubled keys, and passes unit by unit to the dataset.
+
+    Without `splits`, all that are there are read.
+    """
+
+    name: str
+    dataset: Dataset
+    items_per_unit: int
+    splits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dataset", replace(self.dataset, root=checked_root(self.dataset.root)))  # type: ignore[type-var]
+        for split in self.splits:
+            if split not in self.dataset.splits:
+                raise unknown(f"split of {self.name}", split, self.dataset.splits)
+
+    @property
+    def roots(self) -> Mapping[str, str]:
+        """Where the files lie."""
+        return {"root": self.dataset.root}
+
+    @property
+    def roles(self) -> Mapping[str, RoleKind]:
+        """The dataset's."""
+        return self.dataset.roles
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The dataset's fields besides `root`, and the splits."""
+        names = [field.name for field in dataclasses.fields(self.dataset) if field.name != "root"]  # type: ignore[arg-type]
+        return {**{name: getattr(self.dataset, name) for name in names}, "splits": list(self.splits)}
+
+    def listing(self) -> tuple[list[Item], str]:
+        """Lists the splits, each sorted by key; of items with one key all but the first are rejects.
+
+        Raises: `UserError` when a wanted split, or everything, is empty.
+        """
+        left_out: Counter[str] = Counter()
+        found: list[Item] = []
+        for split in [split for split in SPLITS if split in (self.splits or self.dataset.splits)]:
+            listed = sorted(self.dataset.items(split, left_out), key=_order)
+            if not listed and self.splits:
+                raise self._nothing(f"split {split!r} of {self.name}", left_out)
+            found += [replace(item, split=item.split or split) for item in listed]
+        if not found:
+            raise self._nothing(self.name, left_out)
+        return _without_doubles(found), noted(left_out)
+
+    def _nothing(self, what: str, left_out: Mapping[str, int]) -> UserError:
+        there = sorted(readable(name) for name in os.listdir(self.dataset.root))[:8]  # noqa: PTH208 - names stay text
+        besides = "".join(f"; left out {count:,} {noun}" for noun, count in left_out.items())
+        return UserError(
+            f"found nothing of {what} in {readable(self.dataset.root)}, which holds {', '.join(there) or 'nothing'}"
+            f"{besides}; expected the layout that `visent sources {self.name}` shows"
+        )
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Reads the unit's items in their order."""
+        for item in unit.items:
+            if item.reject:
+                source = readable(next(iter(item.files.values()), ""))
+                yield Reject(key=item.key, source=source, stage="list", reason=item.reject)
+            else:
+                yield from self.dataset.examples(item)
+
+    def estimate(self, items: Sequence[Item]) -> int | None:
+        """The dataset's guess."""
+        return self.dataset.pictures([item for item in items if not item.reject])
+
+
+def _order(item: Item) -> tuple[str, list[tuple[str, str]]]:
+    return item.key, sorted(item.files.items())
+
+
+def _without_doubles(items: Sequence[Item]) -> list[Item]:
+    """Marks every item whose key came before; it is listed still, so that rows and rejects add up to the listing."""
+    seen: set[str] = set()
+    result = []
+    for item in items:
+        result.append(replace(item, reject="duplicate-key") if item.key in seen else item)
+        seen.add(item.key)
+    return result

@@ -1,0 +1,53 @@
+"""Reads a whole dataset as the job does: listing, units, examples, decoding."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.examples import decoded
+from pipelines.sources.base import Example, Item, Reject, Unit, cut_into_units
+from pipelines.sources.dataset import Dataset, DatasetSource
+from tokenizer.images import ImageError
+
+
+def source_of(dataset: Dataset, splits: tuple[str, ...] = (), items_per_unit: int = 3) -> DatasetSource:
+    """The dataset as a source of small units."""
+    return DatasetSource(name="dataset", dataset=dataset, items_per_unit=items_per_unit, splits=splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What reading gave: rows to be by key with their pixels (a list of frames for each role), rejects as key: reason.
+
+    A key that is rejected and read (a video whose end is damaged, a doubled key) stands in both.
+    """
+
+    items: list[Item]
+    note: str
+    units: list[Unit]
+    examples: Mapping[str, Example]
+    pixels: Mapping[str, Mapping[str, Any]]
+    rejects: Mapping[str, str]
+
+
+def read_all(dataset: Dataset, splits: tuple[str, ...] = ()) -> Found:
+    """Lists and reads everything; what cannot be decoded is a reject, as in a job."""
+    source = source_of(dataset, splits)
+    items, note = source.listing()
+    units = [Unit.from_json(unit.to_json()) for unit in cut_into_units(items, 3, 0.0)]  # as they reach a worker
+    examples: dict[str, Example] = {}
+    pixels: dict[str, Mapping[str, list[np.ndarray]]] = {}
+    rejects: dict[str, str] = {}
+    for one in (one for unit in units for one in source.examples(unit)):
+        if isinstance(one, Reject):
+            rejects[one.key] = one.reason
+            continue
+        try:
+            pixels[one.key] = decoded(one, tuple(source.roles))
+            assert one.key not in examples, f"{one.key} comes twice"
+            examples[one.key] = one
+        except ImageError as error:
+            rejects[one.key] = error.reason
+    return Found(items=items, note=note, units=units, examples=examples, pixels=pixels, rejects=rejects)
