@@ -8,9 +8,19 @@ from pipelines.commands.common import quiet_log, report
 from pipelines.sources.catalog import DATASETS, GENERAL
 from visent.errors import unknown
 
+BEAM = "pipelines.beam"  # where a context keeps the Beam options
+
 
 class SourceGroup(click.Group):
     """The sources as commands, each imported when it is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes the Beam options that follow --views-from; after a source's name they are that command's."""
+        before = args[: args.index("--")] if "--" in args else args
+        if len(before) < len(args) and any(text.split("=")[0] == "--views-from" for text in before):
+            ctx.meta[BEAM] = args[len(before) + 1 :]
+            args = before
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names of all sources."""
@@ -55,7 +65,7 @@ def tokenize(context: click.Context, views_from: str | None, dataset: str | None
       visent tokenize videos --root clips/ --out corpus/clips --fps 5 --frames-per-clip 64
       visent tokenize webdataset --root datacomp/shards --out corpus/datacomp -- --direct_num_workers=4 \\
           --direct_running_mode=multi_processing
-      visent tokenize --views-from manifest.toml --dataset depth
+      visent tokenize --views-from manifest.toml --dataset depth -- --direct_num_workers=4
     """
     if context.invoked_subcommand is not None:
         if views_from:
@@ -64,7 +74,7 @@ def tokenize(context: click.Context, views_from: str | None, dataset: str | None
     if views_from is None:
         click.echo(context.get_help())
         return
-    _make_views(views_from, dataset, [])
+    _make_views(views_from, dataset, context.meta.get(BEAM, []))
 
 
 def _make_views(manifest: str, dataset: str | None, beam: Sequence[str]) -> None:

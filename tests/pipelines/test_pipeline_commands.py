@@ -77,6 +77,8 @@ def test_views_from_a_manifest_are_made_for_the_datasets_that_ask_for_them(tmp_p
     assert call("--views-from", manifest, "--dataset", "d").exit_code == 0
     assert load_facts(str(tmp_path / "d")).views() == 3
     assert "unknown dataset 'e'" in error(call("--views-from", manifest, "--dataset", "e"))
+    assert call("--views-from", manifest, "--", "--direct_num_workers=2").exit_code == 0
+    assert "did you mean 'direct_num_workers'" in error(call("--views-from", manifest, "--", "--direct_nun_workers=2"))
 
 
 @pytest.mark.parametrize(
