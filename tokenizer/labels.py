@@ -114,12 +114,17 @@ def read_labels(
         if label < len(truth.palette):
             candidates.setdefault(tuple(truth.palette[label].tolist()), label)
     candidates = dict(sorted(candidates.items(), key=lambda item: item[1]))  # at equal distance, the lower label
-    colours = np.array(list(candidates), np.float32)
-    # |p - c|^2 without |p|^2; whole numbers below 2^24, so exact in float32. Row by row, to keep it small.
-    lengths = (colours**2).sum(axis=1)
-    nearest = np.stack([np.argmin(lengths - 2 * row.astype(np.float32) @ colours.T, axis=1) for row in picture])
+    nearest = nearest_colour(picture, np.array(list(candidates), np.uint8))
     labels: np.ndarray = np.array(list(candidates.values()), np.uint8)[nearest]
     return labels
+
+
+def nearest_colour(picture: UInt8[np.ndarray, "h w 3"], colours: UInt8[np.ndarray, "k 3"]) -> Int64[np.ndarray, "h w"]:
+    """Returns the row of the colour that is nearest (Euclidean, in RGB) to each pixel; the first at equal distance."""
+    points = colours.astype(np.float32)
+    # |p - c|^2 without |p|^2; whole numbers below 2^24, so exact in float32. Row by row, to keep it small.
+    lengths = (points**2).sum(axis=1)
+    return np.stack([np.argmin(lengths - 2 * row.astype(np.float32) @ points.T, axis=1) for row in picture])
 
 
 class Confusion:
