@@ -1,8 +1,9 @@
 """Files below a folder: listing them, naming them, reading them."""
 
+import itertools
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipelines.sources.base import Item
@@ -110,16 +111,60 @@ def files_in(root: str, folder: str, endings: Collection[str] = IMAGE_ENDINGS) -
     return [below(folder, path) for path in walk(below(root, folder)) if path.lower().endswith(tuple(endings))]
 
 
-def paired(root: str, folders: Mapping[str, str], prefix: str = "") -> Iterator[Item]:
-    """Pairs the pictures in one folder for each role by their paths without ending; the key begins with `prefix`.
+def named(
+    root: str, folder: str, pattern: str = "*", endings: Collection[str] = IMAGE_ENDINGS
+) -> Iterator[tuple[str, str]]:
+    """Lists name and path of the files below a folder of `root` whose name, without ending, fits a pattern.
 
-    The first role decides: a file of another role without its input is an item too, so that it is rejected as such.
+    The pattern holds one `*`; the name is what it stands for, with the folders before it: "rgb_*" finds "room/00001"
+    for room/rgb_00001.jpg.
     """
-    found: dict[str, dict[str, str]] = {}
-    for role, folder in folders.items():
-        for path in files_in(root, folder):
-            stem = os.path.splitext(os.path.relpath(path, folder))[0]  # noqa: PTH122
-            found.setdefault(stem, {})[role] = path
-    for stem, files in found.items():
-        missing = next((role for role in folders if role not in files), None)
-        yield Item(key=prefix + readable(stem), files=files, reject=f"missing-{missing}" if missing else "")
+    before, after = pattern.split("*")
+    for path in files_in(root, folder, endings):
+        parent, file = os.path.split(os.path.splitext(os.path.relpath(path, folder))[0])  # noqa: PTH122
+        if len(file) >= len(pattern) - 1 and file.startswith(before) and file.endswith(after):
+            yield os.path.join(parent, file[len(before) : len(file) - len(after)]), path  # noqa: PTH118
+
+
+def matched(
+    found: Mapping[str, Iterable[tuple[str, str]]], prefix: str = "", names: Iterable[str] | None = None
+) -> Iterator[Item]:
+    """Gives an item for each name, of `names` or of any role, with the file of each role; its key begins with `prefix`.
+
+    `found` has (name, path) of each role's files. An item that lacks a role is to be rejected as "missing-<role>"; two
+    files of one role and name give two items of one key.
+    """
+    paths: dict[str, dict[str, list[str]]] = {role: {} for role in found}
+    for role, files in found.items():
+        for name, path in files:
+            paths[role].setdefault(name, []).append(path)
+    for name in dict.fromkeys(name for of_role in paths.values() for name in of_role) if names is None else names:
+        choices = {role: paths[role][name] for role in paths if name in paths[role]}
+        missing = next((role for role in paths if role not in choices), None)
+        for chosen in itertools.product(*choices.values()):
+            files_of = dict(zip(choices, chosen, strict=True))
+            yield Item(key=prefix + readable(name), files=files_of, reject=f"missing-{missing}" if missing else "")
+
+
+def paired(root: str, folders: Mapping[str, str], prefix: str = "") -> Iterator[Item]:
+    """Matches the pictures in one folder for each role by their paths without ending; the key begins with `prefix`."""
+    return matched({role: named(root, folder) for role, folder in folders.items()}, prefix)
+
+
+def read_list(root: str, path: str) -> list[str]:
+    """Returns the lines of a list of names below `root`, without empty ones; none when there is no such file.
+
+    Raises: `UserError` when it cannot be read.
+    """
+    try:
+        lines = Path(below(root, path)).read_bytes().decode(errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {readable(below(root, path))}: {error.strerror}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def inside(root: str, folder: str, child: str) -> str:
+    """Returns where `child` lies below `root`: in `folder`, or at the root itself when that is the folder."""
+    return below(folder, child) if os.path.isdir(below(root, folder)) else child  # noqa: PTH112

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.sources.base import Encoded, Example, Item, Reject
+from pipelines.sources.base import Encoded, Example, Item, Pixels, Reject
 from pipelines.sources.files import below, readable
 from visent.errors import UserError
 
@@ -34,6 +34,11 @@ def _reject(key: str, source: str, reason: str, detail: str) -> Reject:
 def picture(data: bytes) -> Encoded:
     """A photo or a drawing as it is in its file."""
     return Encoded(data=data)
+
+
+def drawing(decode: Callable[[bytes], Pixels], exact: bool = True) -> Callable[[bytes], Encoded]:
+    """An annotation whose bytes `decode` draws in the worker's threads; `exact` when its colours mean something."""
+    return lambda data: Encoded(data=data, decode=decode, exact=exact)
 
 
 def example_of_files(
