@@ -2,14 +2,16 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from manifests import files
+from manifests.locate import LocatedError, at, line_of
 from visent.errors import UserError, unknown
 
 MANIFEST_VERSION = 1
+T = TypeVar("T")
 Kind = Literal["single", "discriminative", "generative", "natural"]
 Layout = Literal["blocks", "interleaved"]
 FrameOrder = Literal["sorted-random"]
@@ -83,7 +85,8 @@ class Stage:
         for table, shares in {"share": self.share, **{f"within.{k}": w for k, w in self.within.items()}}.items():
             for key, value in shares.items():
                 if not (math.isfinite(value) and value >= 0):
-                    raise UserError(f"{where}: {table}.{key} is {value}; expected a number of 0 or more")
+                    what = f"{where}: {table}.{key} is {value}; expected a number of 0 or more"
+                    raise LocatedError((*table.split("."), key), what)
         if not sum(self.share.values()) > 0:
             raise UserError(f"{where}: no share is above 0; give a task or a kind some, as share = {{ single = 1.0 }}")
 
@@ -114,12 +117,16 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for task in self.tasks.values():
-            if task.name in KINDS:
-                raise UserError(f"task {task.name!r} is named like a kind, so shares could mean either: rename it")
-            if task.dataset not in self.datasets:
-                raise unknown(f"dataset of task {task.name!r}", task.dataset, self.datasets)
+            with at("tasks", task.name):
+                if task.name in KINDS:
+                    raise UserError(f"task {task.name!r} is named like a kind, so shares could mean either: rename it")
+                if task.dataset not in self.datasets:
+                    raise LocatedError(
+                        ("dataset",), str(unknown(f"dataset of task {task.name!r}", task.dataset, self.datasets))
+                    )
         for stage in self.stages.values():
-            self.task_shares(stage.name)
+            with at("stages", stage.name, "share"):
+                self.task_shares(stage.name)
 
     def folder(self, dataset: str) -> str:
         """Returns where a dataset lies; paths in the manifest are relative to its file."""
@@ -195,12 +202,14 @@ def parse_text(text: str, path: str) -> Manifest:
     """Builds a manifest from its text; `path` is where it stands, for relative paths and messages.
 
     Raises:
-        UserError: no TOML, or a key, name or value that is none.
+        UserError: no TOML, or a key, name or value that is none; the message begins with file and line.
     """
     try:
         return parse(tomllib.loads(text), path)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
+    except LocatedError as error:
+        raise UserError(f"{path}:{line_of(text, error.path)}: {error}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -214,16 +223,28 @@ def parse(value: Mapping[str, Any], path: str) -> Manifest:
     _known("", value, ("version", "datasets", "tasks", "stages", "balance"))
     if value.get("version") != MANIFEST_VERSION:
         raise UserError(f"version is {value.get('version')!r}, this visent reads manifests with version = 1")
-    datasets = {name: _dataset(name, entry) for name, entry in _table(value, "datasets").items()}
-    tasks = {name: _task(name, entry) for name, entry in _table(value, "tasks").items()}
-    stages = {name: _stage(name, entry) for name, entry in _table(value, "stages").items()}
-    limits = _table(value, "balance")
+    datasets = _each(value, "datasets", _dataset)
+    tasks = _each(value, "tasks", _task)
+    stages = _each(value, "stages", _stage)
+    with at("balance"):
+        balance = _balance(_table(value, "balance"))
+    return Manifest(path=path, datasets=datasets, tasks=tasks, stages=stages, balance=balance)
+
+
+def _each(value: Mapping[str, Any], table: str, read: Callable[[str, Any], T]) -> dict[str, T]:
+    """Reads every entry of a table."""
+    result = {}
+    for name, entry in _table(value, table).items():
+        with at(table, name):
+            result[name] = read(name, entry)
+    return result
+
+
+def _balance(limits: Mapping[str, Any]) -> Balance:
     _known("[balance]", limits, ("close_deficit_with", "max_views", "max_epochs"))
     _typed("[balance]", limits, {"close_deficit_with": str, "max_views": int, "max_epochs": float})
-    _choice("balance.close_deficit_with", limits.get("close_deficit_with", "augment"), get_args(CloseWith))
-    if "max_epochs" in limits:
-        limits = {**limits, "max_epochs": float(limits["max_epochs"])}
-    return Manifest(path=path, datasets=datasets, tasks=tasks, stages=stages, balance=Balance(**limits))
+    _choice("close_deficit_with", "balance.close_deficit_with", limits, get_args(CloseWith))
+    return Balance(**{**limits, "max_epochs": float(limits["max_epochs"])} if "max_epochs" in limits else limits)
 
 
 def _dataset(name: str, entry: Any) -> DatasetRef:
@@ -232,7 +253,8 @@ def _dataset(name: str, entry: Any) -> DatasetRef:
     where = f"[datasets.{name}]"
     _known(where, entry, ("path", "views"), required=("path",))
     _typed(where, entry, {"path": str, "views": int})
-    _positive(f"{where}: views", entry.get("views", 1))
+    with at("views"):
+        _positive(f"{where}: views", entry.get("views", 1))
     return DatasetRef(**entry)
 
 
@@ -242,23 +264,25 @@ def _task(name: str, entry: Any) -> Task:
     _known(where, entry, (*needed, "frames", "layout"), required=needed)
     _typed(where, entry, {"dataset": str, "kind": str, "layout": str, "sentence": list, "frames": dict})
     if not all(isinstance(role, str) for role in entry["sentence"]):
-        raise UserError(f"{where}: sentence is {entry['sentence']!r}; expected a list of roles, as ['image', 'depth']")
-    _choice(f"kind of task {name!r}", entry["kind"], get_args(Kind))
-    _choice(f"layout of task {name!r}", entry.get("layout", "blocks"), get_args(Layout))
-    frames = _frames(where, entry.get("frames", {}))
+        what = f"{where}: sentence is {entry['sentence']!r}; expected a list of roles, as ['image', 'depth']"
+        raise LocatedError(("sentence",), what)
+    _choice("kind", f"kind of task {name!r}", entry, get_args(Kind))
+    _choice("layout", f"layout of task {name!r}", entry, get_args(Layout))
+    with at("frames"):
+        frames = _frames(where, entry.get("frames", {}))
     return Task(name=name, **{**entry, "sentence": tuple(entry["sentence"]), "frames": frames})
 
 
 def _frames(where: str, entry: Mapping[str, Any]) -> Frames:
     _known(f"{where} frames", entry, ("order", "stride", "count"))
     _typed(f"{where} frames", entry, {"order": str, "count": int})
-    if "order" in entry:
-        _choice(f"{where} order of frames", entry["order"], get_args(FrameOrder))
+    _choice("order", f"{where} order of frames", entry, get_args(FrameOrder))
     stride = entry.get("stride")
     if isinstance(stride, int):
         stride = [stride, stride]
     if stride is not None and not (isinstance(stride, list) and [type(s) for s in stride] == [int, int]):
-        raise UserError(f"{where} frames: stride is {stride!r}; expected a number or a range, as 4 or [1, 8]")
+        what = f"{where} frames: stride is {stride!r}; expected a number or a range, as 4 or [1, 8]"
+        raise LocatedError(("stride",), what)
     return Frames(**{**entry, "stride": tuple(stride)} if stride else dict(entry))
 
 
@@ -266,10 +290,13 @@ def _stage(name: str, entry: Any) -> Stage:
     where = f"[stages.{name}]"
     _known(where, entry, ("context", "share", "within", "sentences"), required=("context", "share"))
     _typed(where, entry, {"context": int, "share": dict, "within": dict, "sentences": int})
-    _typed(f"{where} share", entry["share"], dict.fromkeys(entry["share"], float))
+    with at("share"):
+        _typed(f"{where} share", entry["share"], dict.fromkeys(entry["share"], float))
     for kind, weights in entry.get("within", {}).items():
-        _typed(f"{where} within", {kind: weights}, {kind: dict})
-        _typed(f"{where} within.{kind}", weights, dict.fromkeys(weights, float))
+        with at("within"):
+            _typed(f"{where} within", {kind: weights}, {kind: dict})
+            with at(kind):
+                _typed(f"{where} within.{kind}", weights, dict.fromkeys(weights, float))
     within = {kind: _floats(weights) for kind, weights in entry.get("within", {}).items()}
     return Stage(name=name, **{**entry, "share": _floats(entry["share"]), "within": within})
 
@@ -290,7 +317,7 @@ def _known(where: str, entry: Any, known: tuple[str, ...], required: tuple[str, 
         raise UserError(f"{where} is {entry!r}; expected a table with {', '.join(known)}")
     for key in entry:
         if key not in known:
-            raise unknown(f"key in {where}" if where else "table", key, known)
+            raise LocatedError((key,), str(unknown(f"key in {where}" if where else "table", key, known)))
     if missing := [key for key in required if key not in entry]:
         raise UserError(f"{where} lacks {', '.join(missing)}; expected {', '.join(required)}")
 
@@ -301,12 +328,12 @@ def _typed(where: str, entry: Mapping[str, Any], types: Mapping[str, type]) -> N
         accepted = (int, float) if wanted is float else (wanted,)
         value = entry.get(key)
         if key in entry and (not isinstance(value, accepted) or isinstance(value, bool)):
-            raise UserError(f"{where}: {key} is {value!r}; expected {names[wanted]}")
+            raise LocatedError((key,), f"{where}: {key} is {value!r}; expected {names[wanted]}")
 
 
-def _choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise unknown(what, value, choices)
+def _choice(key: str, what: str, entry: Mapping[str, Any], choices: tuple[str, ...]) -> None:
+    if key in entry and entry[key] not in choices:
+        raise LocatedError((key,), str(unknown(what, entry[key], choices)))
 
 
 def _positive(what: str, value: int) -> None:
