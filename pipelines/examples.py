@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pipelines.annotate.annotators import ANNOTATORS
-from pipelines.augment import LARGEST_ASPECT, Geometry, cut, cut_scaled, geometry, scaled_whole
+from pipelines.augment import LARGEST_ASPECT, STANDARD, Augmentation, geometry
+from pipelines.geometry import Geometry, cut, cut_scaled, scaled_whole
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
 from tokenizer.images import ImageError
 
@@ -30,6 +31,7 @@ class Look:
     annotate: tuple[str, ...]
     preset: str
     size: int
+    augment: Augmentation = STANDARD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ def squares(example: Example, look: Look, views: Sequence[int]) -> list[Squares]
 
 
 def _view(example: Example, look: Look, view: int, media: Mapping[str, Frames], shape: tuple[int, int]) -> Squares:
-    shown = geometry(look.dataset, example.key, view, shape, look.preset, look.size)
+    shown = geometry(look.dataset, example.key, view, shape, look.preset, look.size, look.augment)
     pictures = {
         role: np.stack([cut(frame, shown, nearest=_is_exact(example.media[role])) for frame in media[role]])
         for role in look.roles
@@ -114,7 +116,5 @@ def _is_exact(media: Any) -> bool:
 
 
 def _view_meta(shown: Geometry, view: int, shape: tuple[int, int]) -> dict[str, Any]:
-    """Returns the crop in pixels of the picture (left, top, right, bottom) and the flip; the original has neither."""
-    if view == 0:
-        return {}
-    return {"crop": [round(side, 2) for side in shown.box(shape[1], shape[0])], "flip": shown.flip}
+    """Returns what `Geometry.meta` tells of an augmented view; the original is its preset's and needs no more."""
+    return shown.meta(shape[1], shape[0]) if view else {}

@@ -11,7 +11,7 @@ from manifests import files
 from manifests.schema import Schema
 from manifests.shards import Format, ShardInfo, read_receipt, shard_name
 from pipelines.annotate.annotators import checked_annotators
-from pipelines.augment import SETTINGS
+from pipelines.augment import STANDARD, Augmentation
 from pipelines.examples import Look
 from pipelines.sources.base import Source, Unit, cut_into_units, listing_digest
 from pipelines.sources.catalog import rebuild
@@ -33,6 +33,7 @@ class Job:
     name: str  # of the dataset; seeds the views
     source: Source
     annotate: tuple[str, ...] = ()
+    augment: Augmentation = STANDARD  # what views after the original may be
     format: Format = "parquet"
     tokenizer: str = "default"
     preset: str | None = None  # None becomes the tokenizer's own, as below
@@ -69,8 +70,9 @@ class Job:
         """How examples become squares."""
         roles = tuple(self.source.roles)
         return Look(
-            dataset=self.name, roles=roles, annotate=self.annotate, preset=self.card.preset, size=self.card.image_size
-        )
+            dataset=self.name, roles=roles, annotate=self.annotate, preset=self.card.preset,
+            size=self.card.image_size, augment=self.augment,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,7 @@ def configuration(job: Job, units: Sequence[Unit]) -> dict[str, Any]:
         "preset": job.preset,
         "precision": job.precision,
         "fingerprint": job.card.fingerprint,
-        "augment": dict(SETTINGS),
+        "augment": job.augment.to_json(),
         "listing": {
             "items": sum(len(unit.items) for unit in units),
             "sha256": listing_digest(units),
@@ -181,7 +183,8 @@ def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
     if config.get("version") != VERSION:
         raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}")
     job = Job(
-        out=folder, name=name, source=rebuild(config), annotate=tuple(config["annotate"]), format=config["format"],
+        out=folder, name=name, source=rebuild(config), annotate=tuple(config["annotate"]),
+        augment=Augmentation.from_json(config["augment"]), format=config["format"],
         tokenizer=config["tokenizer"], preset=config["preset"], precision=config["precision"],
         holdout=config["holdout"],
     )  # fmt: skip

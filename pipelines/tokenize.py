@@ -83,6 +83,7 @@ def tokenize_views(folder: str, views: int, beam_arguments: Sequence[str] = ()) 
     """
     facts = load_facts(folder)
     job = job_from_facts(folder, facts.name, facts.config)
+    job.augment.check_views(views)
     options = beam_options(beam_arguments)
     units, _ = list_units(job)
     different = difference(facts.config, configuration(job, units))

@@ -25,6 +25,9 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option("--out", required=True, type=FOLDER, help="Folder of the dataset; its last part is the name."),
         click.option("--annotate", default="", metavar="NAMES", help="Roles to draw, as edge,gray,holes."),
+        click.option("--augment", default="crop,hflip", show_default=True, metavar="NAMES",
+                     help="What later views may be: crop[=0.5], resize-crop[=400] or six-crops[=800]; hflip, vflip, "
+                     "turn, rotate[=180]."),
         click.option("--format", "format_", type=click.Choice(["parquet", "arrayrecord"]), default="parquet",
                      show_default=True, help="Of the shards."),
         click.option("--tokenizer", default="default", show_default=True,
@@ -62,6 +65,7 @@ def run_job(
     *,
     out: str,
     annotate: str,
+    augment: str,
     format_: Any,
     tokenizer: str,
     preset: str | None,
@@ -73,13 +77,15 @@ def run_job(
     quiet_log()
     from pathlib import Path
 
+    from pipelines.augment import parse
     from pipelines.job import Job
     from pipelines.tokenize import tokenize as run
 
     folder = out if "://" in out else str(Path(out).absolute())
     names = tuple(name.strip() for name in annotate.split(",") if name.strip())
-    job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names, format=format_,
-              tokenizer=tokenizer, preset=preset, precision=precision, holdout=holdout)  # fmt: skip
+    job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names,
+              augment=parse(augment), format=format_, tokenizer=tokenizer, preset=preset, precision=precision,
+              holdout=holdout)  # fmt: skip
     report(run(job, beam, max_reject_fraction))
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.augment import Geometry, cut, cut_scaled, geometry, scaled_whole
+from pipelines.augment import geometry
 from pipelines.examples import Look, Squares, squares
+from pipelines.geometry import Geometry, cut, cut_scaled, scaled_whole
 from pipelines.render.labels import draw_labels
 from pipelines.sources.base import Encoded, Example, Reject
 from tokenizer.images import PRESETS, prepare
