@@ -1,126 +1,106 @@
-"""Tars of samples, as img2dataset writes them for DataComp and LAION: `key.jpg`, `key.txt`, `key.json` side by side."""
+"""Tars of samples: `key.jpg`, `key.txt`, `key.json` side by side."""
 
-import gzip
 import json
-import os
-import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
 from typing import Any, ClassVar
 
-from pipelines.sources.base import Encoded, Example, Item, Reject
-from pipelines.sources.dataset import Dataset, RoleKind
+from pipelines.sources.base import Example, Item, Reject
+from pipelines.sources.dataset import option
 from pipelines.sources.files import IMAGE_ENDINGS, below, keys_of, listed, readable
-
-TAR_ENDINGS = (".tar", ".tgz", ".tar.gz")
-BLOCK = tarfile.BLOCKSIZE
-_CUT = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, OSError)
+from pipelines.sources.table import Table, named
+from pipelines.sources.tars import TAR_ENDINGS, Sample, count_of, samples, size_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Webdataset(Dataset):
+class Webdataset(Table):
     """Any tars of samples: each sample with a picture is a row of role `image`, each tar one shard.
 
     <root>/**/*.tar with <key>.jpg, <key>.txt, <key>.json as neighbours
 
-    The row's key is the tar's name and the sample's key, or the `uid` of its json, as DataComp has it. Rows stand in
+    The row's key is the `uid` of its json, as DataComp has it, else the tar's name and the sample's key. Rows stand in
     the tar's order.
     """
 
-    root: str
+    columns: tuple[str, ...] = option((), "ROLE=ENDING of pictures, the input first: image=jpg,depth=depth.png.")
+    key_column: str | None = option(None, "Field of the json that names a row; else its uid, or tar and sample.")
+    meta: tuple[str, ...] = option(("member", "caption"), "Fields of the json to keep in meta; the txt is caption.")
 
     items_per_shard: ClassVar[int] = 1
 
-    @property
-    def roles(self) -> Mapping[str, RoleKind]:
-        """One still picture."""
-        return {"image": "still"}
-
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
-        """Lists the tars; their sizes count as listed, so that a tar fetched again is noticed."""
-        found = listed(self.root, TAR_ENDINGS, "tars", Counter())  # the parquet and stats files beside are expected
-        for key, path in keys_of(found).items():
-            yield Item(key=key, files={"tar": path}, size=Path(below(self.root, path)).stat().st_size)
+        """Lists the tars with their sizes."""
+        return tars_below(self.root)
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
-        """Gives each sample's picture as bytes; where a tar is cut, everything before the cut and one reject."""
-        return samples(item, Path(below(self.root, item.files["tar"])))
+        """Gives each sample's pictures as bytes; where a tar is cut, everything before the cut and one reject."""
+        source = readable(item.files["tar"])
+        cut: list[str] = []
+        for sample in samples(below(self.root, item.files["tar"]), cut):
+            yield self.of_sample(sample, f"{item.key}/{readable(sample.key)}", source)
+        yield from cut_reject(item, cut)
+
+    def of_sample(self, sample: Sample, key: str, source: str) -> Example | Reject:
+        """Makes an example of a sample: its members and the fields of its json are the columns."""
+        if sample.fault:
+            return Reject(key=key, source=source, stage="read", reason=sample.fault, detail=sample.detail)
+        row = row_of(sample)
+        uid = row.get("uid")
+        if self.key_column is None and isinstance(uid, str) and uid:
+            key = readable(uid)
+        columns = {role: f".{end.lower().lstrip('.')}" for role, end in named(self.columns, "--columns").items()}
+        if not columns:
+            pictures = [ending for ending in sample.members if ending in IMAGE_ENDINGS]
+            if len(pictures) != 1:
+                reason = "several-images" if pictures else "no-image"
+                return Reject(key=key, source=source, stage="read", reason=reason, detail=held(sample))
+            columns = {"image": pictures[0]}
+        row["member"] = readable(sample.key) + next(iter(columns.values()))
+        return self.example(key, source, row, columns)
 
     def pictures(self, items: Sequence[Item]) -> int | None:
-        """Counts the members of the first tar and scales by size."""
-        try:
-            with tarfile.open(below(self.root, items[0].files["tar"])) as tar:
-                names = [member.name for member in tar if _ending(member.name) in IMAGE_ENDINGS]
-        except _CUT:
-            return None
-        return round(len(names) * sum(item.size for item in items) / max(items[0].size, 1))
+        """Counts the pictures of the first tar and scales by size."""
+        return pictures_in(self.root, items)
 
 
-def samples(item: Item, path: Path) -> Iterator[Example | Reject]:
-    """Reads one tar from front to back and gives an example or a reject for each sample."""
-    source = readable(item.files["tar"])
-    cut: list[str] = []
-    for key, members in groupby(_members(path, cut), key=lambda member: _key(member[0])):
-        yield _sample(item, source, key, dict(members))
-    if cut:
-        yield Reject(key=item.key, source=source, stage="read", reason="tar-cut", detail=cut[0])
+def tars_below(root: str) -> Iterator[Item]:
+    """Lists the tars below a folder, the key is the path without ending; other files are expected beside them."""
+    for key, path in keys_of(listed(root, TAR_ENDINGS, "tars", Counter())).items():
+        yield Item(key=key, files={"tar": path}, size=size_of(below(root, path)))
 
 
-def _members(path: Path, cut: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yields (name, content) of the files in a tar; puts the reason into `cut` when it does not end as a tar must.
+def pictures_in(root: str, items: Sequence[Item], endings: frozenset[str] = IMAGE_ENDINGS) -> int | None:
+    """Counts the members of the first tar and scales by size."""
+    if not items:
+        return 0
+    count = count_of(below(root, items[0].files["tar"]), endings)
+    return None if count is None else round(count * sum(item.size for item in items) / max(items[0].size, 1))
 
-    `tarfile` takes a file that ends inside a header, or without the closing block of zeros, for a complete one; so the
-    block where it stopped is looked at here.
-    """
+
+def cut_reject(item: Item, cut: Sequence[str]) -> Iterator[Reject]:
+    """Gives the reject of a tar that does not end as it must."""
+    for detail in cut:
+        yield Reject(key=item.key, source=readable(item.files["tar"]), stage="read", reason="tar-cut", detail=detail)
+
+
+def held(sample: Sample) -> str:
+    """Says what a sample holds."""
+    return f"the sample holds {' '.join(readable(ending) for ending in sample.members)}"
+
+
+def row_of(sample: Sample) -> dict[str, Any]:
+    """Returns a sample's columns: members by ending, the fields of its json, and `caption` of the txt."""
+    row: dict[str, Any] = dict(json_of(sample))
+    if ".txt" in sample.members:
+        row.setdefault("caption", sample.members[".txt"].decode("utf-8", errors="replace"))
+    return {**row, **sample.members}
+
+
+def json_of(sample: Sample) -> Mapping[str, Any]:
+    """Returns a sample's json; a damaged one has no fields, and the row then has the sample's own key."""
     try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                if member.isfile():
-                    content = tar.extractfile(member)
-                    assert content is not None  # isfile() says so
-                    yield member.name, content.read()
-                tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
-            assert tar.fileobj is not None
-            tar.fileobj.seek(tar.offset)
-            block = tar.fileobj.read(BLOCK)
-            if len(block) < BLOCK or any(block):
-                cut.append(f"no end of archive at byte {tar.offset}: the file was cut or damaged there")
-    except _CUT as error:
-        cut.append(str(error))
-
-
-def _key(name: str) -> str:
-    """Everything before the first dot of the file name, folders included (webdataset's rule)."""
-    folder, base = os.path.split(name)
-    return os.path.join(folder, base.split(".")[0])  # noqa: PTH118
-
-
-def _ending(name: str) -> str:
-    return "." + os.path.basename(name).partition(".")[2].lower()  # noqa: PTH119
-
-
-def _sample(item: Item, source: str, key: str, members: Mapping[str, bytes]) -> Example | Reject:
-    pictures = [name for name in members if _ending(name) in IMAGE_ENDINGS]
-    row_key = f"{item.key}/{readable(key)}"
-    if not pictures:
-        held = " ".join(readable(_ending(name)) for name in members)
-        return Reject(key=row_key, source=source, stage="read", reason="no-image", detail=f"the sample holds {held}")
-    notes = next((_object(content) for name, content in members.items() if _ending(name) == ".json"), {})
-    uid = notes.get("uid")
-    meta: dict[str, Any] = {"member": readable(pictures[0])}
-    if isinstance(uid, str) and uid:
-        row_key = readable(uid)
-    return Example(key=row_key, source=source, media={"image": Encoded(data=members[pictures[0]])}, meta=meta)
-
-
-def _object(content: bytes) -> dict[str, Any]:
-    """Reads a JSON object; a damaged one only loses the uid, and the row then has the sample's own key."""
-    try:
-        value = json.loads(content)
+        value = json.loads(sample.members.get(".json", b"{}"))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,23 +12,23 @@ from hypothesis import strategies as st
 
 from pipelines.sources.base import Example, Item, Reject, cut_into_units
 from pipelines.sources.dataset import DatasetSource
-from pipelines.sources.webdataset import Webdataset, samples
+from pipelines.sources.webdataset import Webdataset
 
 
-def tar_bytes(members: dict[str, bytes], compression: str = "") -> bytes:
+def tar_bytes(members: dict[str, bytes] | list[tuple[str, bytes]], compression: str = "") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:
-        for name, content in members.items():
+        for name, content in members.items() if isinstance(members, dict) else members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def read(folder: Path, content: bytes, name: str = "00000.tar") -> list[Example | Reject]:
+def read(folder: Path, content: bytes, name: str = "00000.tar", **options: Any) -> list[Example | Reject]:
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(content)
-    return list(samples(Item(key="00000", files={"tar": name}), folder / name))
+    return list(Webdataset(root=str(folder), **options).examples(Item(key="00000", files={"tar": name})))
 
 
 FOUR = {f"{n:09d}.{ending}": f"{n} {ending}".encode() * 300 for n in range(4) for ending in ("jpg", "txt")}
@@ -118,4 +119,50 @@ def test_tars_of_pictures_alone_are_read(samples: Path) -> None:
 
 
 def read_file(path: Path) -> list[Example | Reject]:
-    return list(samples(Item(key=path.stem, files={"tar": path.name}), path))
+    return list(Webdataset(root=str(path.parent)).examples(Item(key=path.stem, files={"tar": path.name})))
+
+
+def reasons(found: list[Example | Reject]) -> list[str]:
+    return [one.reason if isinstance(one, Reject) else "" for one in found]
+
+
+def test_members_of_a_sample_that_stand_apart_are_never_joined(tmp_path: Path) -> None:
+    members = [("0.jpg", b"zero"), ("1.jpg", b"one"), ("0.txt", b"of zero"), ("1.txt", b"of one")]
+    found = read(tmp_path, tar_bytes(members))
+    assert reasons(found) == ["", "", "key-again", "key-again"]
+    assert [one.meta for one in found if isinstance(one, Example)] == [{"member": "0.jpg"}, {"member": "1.jpg"}]
+    assert [one.key for one in found] == ["00000/0", "00000/1", "00000/0", "00000/1"]
+
+
+def test_a_doubled_sample_and_a_doubled_member_are_rejected(tmp_path: Path) -> None:
+    members = [("0.jpg", b"a"), ("1.jpg", b"b"), ("1.JPG", b"c"), ("0.jpg", b"d"), ("2.jpg", b"e")]
+    found = read(tmp_path, tar_bytes(members))
+    assert reasons(found) == ["", "doubled-member", "key-again", ""]
+    assert [one.media["image"].data for one in found if isinstance(one, Example)] == [b"a", b"e"]
+
+
+def test_of_several_pictures_in_a_sample_none_is_chosen_unless_named(tmp_path: Path) -> None:
+    content = tar_bytes({"0.jpg": b"photo", "0.edge.png": b"edge", "1.jpg": b"photo", "2.jpg": b"a", "2.png": b"b"})
+    assert reasons(read(tmp_path, content)) == ["", "", "several-images"]
+    found = read(tmp_path, content, columns=("image=jpg", "edge=edge.png"))
+    assert reasons(found) == ["", "missing-edge", "missing-edge"]
+    assert isinstance(found[0], Example)
+    assert {role: still.data for role, still in found[0].media.items()} == {"image": b"photo", "edge": b"edge"}
+
+
+def test_fields_of_the_json_are_kept_and_renamed_in_meta(tmp_path: Path) -> None:
+    notes = json.dumps({"uid": "u", "similarity": 0.25, "NSFW": None, "caption": "of the json"}).encode()
+    content = tar_bytes(
+        {"0.jpg": b"x", "0.json": notes, "0.txt": b"of the txt", "1.jpg": b"x", "1.txt": "\u00e9".encode()}
+    )
+    found = read(tmp_path, content, meta=("score=similarity", "NSFW", "caption"))
+    assert [one.meta for one in found if isinstance(one, Example)] == [
+        {"score": 0.25, "caption": "of the json"},
+        {"caption": "\u00e9"},
+    ]
+
+
+def test_a_row_without_the_field_that_names_it_is_rejected(tmp_path: Path) -> None:
+    content = tar_bytes({"0.jpg": b"x", "0.json": b'{"id": 7}', "1.jpg": b"x"})
+    found = read(tmp_path, content, key_column="id")
+    assert [(one.key, *reasons([one])) for one in found] == [("7", ""), ("00000/1", "no-key")]

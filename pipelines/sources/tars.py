@@ -1,0 +1,121 @@
+"""Samples of a tar (webdataset's layout): neighbouring members whose names agree up to the first dot of the file name.
+
+https://github.com/webdataset/webdataset#the-webdataset-format
+"""
+
+import gzip
+import os
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+from pipelines.sources.reading import MAX_BYTES
+
+TAR_ENDINGS = (".tar", ".tgz", ".tar.gz")
+BLOCK = tarfile.BLOCKSIZE
+CUT = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, OSError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Members of one key: ending in lower case (".jpg", ".seg.png") -> content.
+
+    `fault` is a stable word, and `detail` a sentence, where the tar does not say for certain what belongs to the
+    sample; it then has no members.
+    """
+
+    key: str
+    members: Mapping[str, bytes] = field(default_factory=dict)
+    fault: str = ""
+    detail: str = ""
+
+
+def _every(_: str) -> bool:
+    return True
+
+
+def samples(path: str, cut: list[str], wanted: Callable[[str], bool] = _every) -> Iterator[Sample]:
+    """Yields the samples in the order of the tar, reading the content only of those whose key is `wanted`.
+
+    A sample whose key came before is faulty ("key-again"): its members stand apart, or the sample is doubled. So is
+    one that holds a name twice ("doubled-member"). Where the tar is cut or damaged, `cut` gets the reason.
+    """
+    seen: set[str] = set()
+    for key, group in groupby(_members(path, cut, wanted), key=lambda member: key_of(member[0])):
+        names = list(group)
+        if key in seen:
+            yield Sample(key=key, fault="key-again", detail="members of this key stand elsewhere in the tar too")
+        elif wanted(key):
+            yield _sample(key, names)
+        seen.add(key)
+
+
+def _sample(key: str, found: list[tuple[str, bytes | None]]) -> Sample:
+    members: dict[str, bytes] = {}
+    for name, content in found:
+        ending = ending_of(name)
+        if ending in members:
+            return Sample(key=key, fault="doubled-member", detail=f"two members end in {ending}")
+        if content is None:
+            return Sample(
+                key=key, fault="too-large", detail=f"the member ending in {ending} has over {MAX_BYTES} bytes"
+            )
+        members[ending] = content
+    return Sample(key=key, members=members)
+
+
+def _members(path: str, cut: list[str], wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
+    """Yields (name, content) of the files in a tar, None for content that is not wanted or too large.
+
+    `tarfile` takes a file that ends inside a header, or without the closing block of zeros, for a complete one; so the
+    block where it stopped is looked at here.
+    """
+    try:
+        with tarfile.open(path) as tar:
+            assert tar.fileobj is not None
+            for member in tar:
+                if member.isfile():
+                    yield member.name, _content(tar, member) if wanted(key_of(member.name)) else None
+                tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
+            tar.fileobj.seek(tar.offset)
+            block = tar.fileobj.read(BLOCK)
+            if len(block) < BLOCK or any(block):
+                cut.append(f"no end of archive at byte {tar.offset}: the file was cut or damaged there")
+    except CUT as error:
+        cut.append(str(error))
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
+    if member.size > MAX_BYTES:
+        return None
+    content = tar.extractfile(member)
+    assert content is not None  # isfile() says so
+    return content.read()
+
+
+def key_of(name: str) -> str:
+    """Everything before the first dot of the file name, folders included."""
+    folder, base = os.path.split(name)
+    return os.path.join(folder, base.split(".")[0])  # noqa: PTH118
+
+
+def ending_of(name: str) -> str:
+    """Everything from the first dot of the file name on, in lower case; "." where there is none."""
+    return "." + os.path.basename(name).partition(".")[2].lower()  # noqa: PTH119
+
+
+def count_of(path: str, endings: frozenset[str]) -> int | None:
+    """Counts the members of some endings without reading them, for estimates; None for a damaged tar."""
+    try:
+        with tarfile.open(path) as tar:
+            return sum(ending_of(member.name) in endings for member in tar)
+    except CUT:
+        return None
+
+
+def size_of(path: str) -> int:
+    """Returns the bytes of a file; they count as listed, so that a tar fetched again is noticed."""
+    return Path(path).stat().st_size
