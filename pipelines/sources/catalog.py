@@ -17,6 +17,13 @@ DATASETS = {
     "webdataset": "pipelines.sources.webdataset:Webdataset",
     # images and annotations
     "lol": "pipelines.sources.lol:LOL",
+    "rain13k": "pipelines.sources.rain13k:Rain13K",
+    "rain1400": "pipelines.sources.rain1400:Rain1400",
+    "sidd": "pipelines.sources.sidd:SIDD",
+    "polyu": "pipelines.sources.polyu:PolyU",
+    "instruct_pix2pix": "pipelines.sources.instruct_pix2pix:InstructPix2Pix",
+    "nyu_depth": "pipelines.sources.nyu_depth:NYUDepth",
+    "uded": "pipelines.sources.uded:UDED",
 }  # fmt: skip
 
 
