@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
-from pipelines.sources import videos
 from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
 from pipelines.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS, below, checked_root, keys_of, listed, noted, readable
 from pipelines.sources.reading import read_file
+from pipelines.sources.video_clips import VideoOptions, check_rate, rows
+from pipelines.sources.video_frames import seconds
 from visent.errors import UserError
 
 
@@ -29,7 +30,7 @@ class FolderSource:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(checked_root(path) for path in self.paths))
-        videos.check_rate(self.video_stills, "--video-stills")
+        check_rate(self.video_stills, "--video-stills")
         if len(self.roots) < len(self.paths):
             raise UserError(f"two folders have the same name, so their keys would mix: {', '.join(self.paths)}")
 
@@ -63,13 +64,14 @@ class FolderSource:
         """Gives each picture as bytes, and each video's stills as pixels."""
         for item in unit.items:
             if "video" in item.files:
-                yield from videos.stills(item, self._full(item.files["video"]), self.video_stills or 1.0)
+                options = VideoOptions(fps=self.video_stills or 1.0, stills=True)
+                yield from rows(item, self._full(item.files["video"]), options)
             else:
                 yield picture(item, self._full(item.files["image"]))
 
     def estimate(self, items: Sequence[Item]) -> int | None:
         """Counts one for a picture, and the length times the rate for a video."""
-        lengths = [videos.seconds(self._full(item.files["video"])) for item in items if "video" in item.files]
+        lengths = [seconds(self._full(item.files["video"])) for item in items if "video" in item.files]
         return len(items) - len(lengths) + round(sum(lengths) * (self.video_stills or 0))
 
     def _full(self, path: str) -> str:

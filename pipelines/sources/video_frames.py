@@ -1,0 +1,231 @@
+"""Frames of one video, sampled by time: decoded once, from front to back, after at most one seek."""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from jaxtyping import Float, UInt8
+
+Video = str | BinaryIO  # a path, or an open file that can seek
+
+MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
+CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
+SEEK_MARGIN = 2.0  # seconds before a span to seek to: a container's index orders frames as they are stored, not shown
+CUT_THRESHOLD = 27.0  # of 255, mean change of hue, saturation and value; PySceneDetect's default for contents
+CUT_SIZE = (96, 54)  # frames are compared at this width and height
+
+# Of each decoded frame: rounding is the same on every processor, and chroma is interpolated.
+SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+
+
+class VideoError(ValueError):
+    """A video, or the rest of one, that cannot be read; `reason` is a short stable word."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class Sample(NamedTuple):
+    """One sampled frame: seconds since the video's first frame, upright RGB, and the number of hard cuts before it."""
+
+    time: float
+    pixels: UInt8[np.ndarray, "h w 3"]
+    scene: int
+
+
+def sampled(
+    video: Video,
+    fps: float | None,
+    start: float = 0.0,
+    end: float | None = None,
+    *,
+    frames: int | None = None,
+    scene_cuts: bool = False,
+) -> Iterator[Sample]:
+    """Yields the first frame at or after each tick of 1/fps seconds, counted from `start`; without `fps` every frame.
+
+    Works by time stamps, so the rate may vary; no frame comes twice. Of a span, frames with start <= time < end come.
+    `frames` spreads that many ticks evenly over the span instead. With `scene_cuts` every decoded frame is compared
+    with the one before; else all frames have scene 0.
+
+    Raises:
+        VideoError: after all good frames, when the video cannot be opened, has none in the span, is damaged or stops
+            early.
+    """
+    try:
+        if frames is not None:
+            length = _span_length(video, start, end)
+            fps = frames / length if length > 0 else None
+        with _opened(video) as container:
+            yield from _samples(container, fps, start, end, frames, scene_cuts)
+    except FileNotFoundError as error:  # PyAV's own is one too
+        raise VideoError("missing", "gone since the listing") from error
+    except av.FFmpegError as error:
+        raise VideoError("unreadable", str(error)) from error
+
+
+def _opened(video: Video) -> Any:
+    if not isinstance(video, str):
+        video.seek(0)
+    return av.open(video, metadata_errors="ignore")
+
+
+def _stream(container: Any) -> Any:
+    """Returns the video stream; a cover picture is none where there is another."""
+    stream = container.streams.best("video")
+    if stream is None:
+        raise VideoError("no-video-stream", f"{len(container.streams)} streams, none is video")
+    return stream
+
+
+def _samples(
+    container: Any, fps: float | None, start: float, end: float | None, most: int | None, scene_cuts: bool
+) -> Iterator[Sample]:
+    stream = _stream(container)
+    convert, cuts = _Converter(stream), _Cuts() if scene_cuts else None
+    tick = taken = 0
+    for time, frame in _shown(container, stream, start, end):
+        if cuts:
+            cuts.see(frame)
+        since = time - start + CLOCK_TOLERANCE
+        if fps is None or since >= tick / fps:
+            yield Sample(max(time, 0.0), convert(frame), cuts.count if cuts else 0)
+            taken += 1
+            if taken == most:
+                return
+            tick = int(since * fps) + 1 if fps else 0
+
+
+def _shown(container: Any, stream: Any, start: float, end: float | None) -> Iterator[tuple[float, Any]]:
+    """Yields (seconds since the video's first frame, frame) of a span."""
+    stream.thread_type = "AUTO"
+    time, count = 0.0, 0
+    try:
+        for time, frame in _timed(container, stream, start):
+            if end is not None and time >= end - CLOCK_TOLERANCE:
+                break
+            if time >= start - CLOCK_TOLERANCE:
+                count += 1
+                yield time, frame
+        else:
+            _check_length(stream, time)
+    except av.FFmpegError as error:
+        raise VideoError("damaged", f"after {time:.2f} s: {error}") from error
+    if not count:
+        span = (
+            "" if end is None and start == 0 else f" from {start:g} s to {'the end' if end is None else f'{end:g} s'}"
+        )
+        raise VideoError("no-frames", f"the container opens but no frame can be decoded{span}")
+
+
+def _timed(container: Any, stream: Any, start: float) -> Iterator[tuple[float, Any]]:
+    """Yields every decoded frame, from the key frame before `start`, with its seconds since the video's first."""
+    frames = container.decode(stream)
+    frame = next(frames, None)
+    if frame is None:
+        return
+    clock = _stored_clock if container.format.name == "avi" else _shown_clock
+    first = clock(frame)
+    if first is not None and start > 2 * SEEK_MARGIN:
+        container.seek(round((first + start - SEEK_MARGIN) / stream.time_base), stream=stream)
+        frames = container.decode(stream)
+    else:
+        yield 0.0, frame
+    time, step = 0.0, 1 / _rate(stream)
+    for frame in frames:
+        stamp = clock(frame)
+        time = time + step if stamp is None or first is None else stamp - first
+        yield time, frame
+
+
+def _shown_clock(frame: Any) -> float | None:
+    """Returns a frame's time stamp in seconds, where it has one."""
+    return frame.time
+
+
+def _stored_clock(frame: Any) -> float | None:
+    """Returns the stamp of AVI, which only numbers frames as they are stored; FFmpeg's guess of the rest jumps."""
+    return None if frame.dts is None else float(frame.dts * frame.time_base)
+
+
+def _rate(stream: Any) -> float:
+    return float(stream.average_rate or 0) or 25.0
+
+
+def _check_length(stream: Any, last: float) -> None:
+    """Compares the end that came with what the container states; a quarter second and one in twenty are forgiven.
+
+    Frames are not counted: a clip cut without encoding holds more than it shows.
+    """
+    length, stated = last + 1 / _rate(stream), _stated_seconds(stream)
+    if length < 0.95 * stated - 0.25:
+        raise VideoError("stops-early", f"{length:.2f} of {stated:.2f} seconds")
+
+
+def _stated_seconds(stream: Any) -> float:
+    """Returns the video stream's length as its container states it, 0 where it does not."""
+    return float(stream.duration * stream.time_base) if stream.duration else 0.0
+
+
+def _span_length(video: Video, start: float, end: float | None) -> float:
+    """Returns the seconds of video in a span; reads the packets, without decoding, where the container states none."""
+    with _opened(video) as container:
+        stream = _stream(container)
+        whole = _stated_seconds(stream) or _packet_seconds(container, stream)
+    return (whole if end is None else min(end, whole)) - start
+
+
+def _packet_seconds(container: Any, stream: Any) -> float:
+    stamps = [packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None]
+    return float((max(stamps) - min(stamps)) * stream.time_base) + 1 / _rate(stream) if stamps else 0.0
+
+
+class _Converter:
+    """Frames as RGB with square pixels, turned as their display matrix says, at most 512 on the short side."""
+
+    def __init__(self, stream: Any) -> None:
+        self._aspect = float(stream.codec_context.sample_aspect_ratio or 1)
+        self._reformatter = VideoReformatter()  # kept, as it prepares tables for a size and a format
+
+    def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+        wide = frame.width * self._aspect
+        scale = min(1.0, MAX_SHORT_SIDE / min(wide, frame.height))
+        width, height = max(round(wide * scale), 1), max(round(frame.height * scale), 1)
+        pixels = _rgb(self._reformatter, frame, width, height)
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+class _Cuts:
+    """Counts hard cuts: consecutive frames whose hue, saturation and value differ by more than a threshold."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reformatter = VideoReformatter()
+        self._before: Float[np.ndarray, "h w 3"] | None = None
+
+    def see(self, frame: Any) -> None:
+        """Takes the next decoded frame."""
+        colours = cv2.cvtColor(_rgb(self._reformatter, frame, *CUT_SIZE), cv2.COLOR_RGB2HSV).astype(np.float32)
+        if self._before is not None and np.abs(colours - self._before).mean() > CUT_THRESHOLD:
+            self.count += 1
+        self._before = colours
+
+
+def _rgb(reformatter: VideoReformatter, frame: Any, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
+    pixels: np.ndarray = reformatter.reformat(
+        frame, width, height, "rgb24", interpolation=SCALING, threads=1
+    ).to_ndarray()
+    return pixels
+
+
+def seconds(video: Video) -> float:
+    """Returns the length that a container states, of its longest stream; 0 where it states none or cannot be read."""
+    try:
+        with _opened(video) as container:
+            return float(container.duration or 0) / av.time_base
+    except (av.FFmpegError, OSError):
+        return 0.0
