@@ -24,6 +24,10 @@ DATASETS = {
     "instruct_pix2pix": "pipelines.sources.instruct_pix2pix:InstructPix2Pix",
     "nyu_depth": "pipelines.sources.nyu_depth:NYUDepth",
     "uded": "pipelines.sources.uded:UDED",
+    # folders of frames
+    "jester": "pipelines.sources.jester:Jester",
+    "multiview": "pipelines.sources.multiview:Multiview",
+    "objaverse": "pipelines.sources.objaverse:Objaverse",
 }  # fmt: skip
 
 

@@ -1,0 +1,267 @@
+"""Videos kept as folders of numbered frames: a picture file for each frame, and one for each annotation of it."""
+
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from pipelines.sources.base import Encoded, Example, Item, Reject
+from pipelines.sources.dataset import Dataset, option
+from pipelines.sources.files import IMAGE_ENDINGS, below, readable
+from pipelines.sources.reading import read_file
+from pipelines.sources.video_frames import MAX_SHORT_SIDE
+from tokenizer.images import decode_image
+from visent.errors import UserError
+
+PROBED = 50  # folders counted for the estimate
+NAMED = 5  # frames that a reject names
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+Frames = Mapping[int, Mapping[str, str]]  # frame number -> role -> path below the root; a missing file is absent
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameFolders(Dataset):
+    """What datasets of frame folders share: which frames of a video are kept, and how they become rows.
+
+    An item is a video; `item.files` names its folders, that of the frames first.
+    """
+
+    root: str
+    frames_per_clip: int = option(64, "Frames in one row; the last clip of a video has what is left.")
+    stride: int = option(1, "Take every n-th frame.")
+    frames: int | None = option(None, "This many frames, spread evenly over the video, instead of --stride.")
+    max_frames: int | None = option(None, "Stop each video after this many frames.")
+
+    items_per_shard: ClassVar[int] = 64
+
+    def __post_init__(self) -> None:
+        for name in ("frames_per_clip", "stride", "frames", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} is {value}, expected 1 or more")
+        if self.frames is not None and self.stride != 1:
+            raise UserError("--frames spreads the frames over the video, --stride fixes their distance; give one")
+
+    def clips(
+        self,
+        item: Item,
+        patterns: Mapping[str, str],
+        roles: Mapping[str, Callable[[bytes], Any]],
+        keep: Callable[[Frames], Frames] = dict,
+        rate: float | None = None,
+    ) -> Iterator[Example | Reject]:
+        """Reads a video's frames as `numbered` finds them and `keep` keeps them; `rate` is in frames per second.
+
+        `item.data` goes into the rows' meta.
+        """
+        try:
+            frames = keep(numbered(self.root, patterns))
+        except FramesError as error:
+            source = readable(next(iter(item.files.values())))
+            yield Reject(key=item.key, source=source, stage="read", reason=error.reason, detail=error.detail)
+            return
+        times = {n: (n - min(frames)) / rate for n in frames} if rate else None
+        yield from self.cut(item, frames, roles, times, item.data)
+
+    def cut(
+        self,
+        item: Item,
+        frames: Frames,
+        roles: Mapping[str, Callable[[bytes], Any]],
+        times: Mapping[int, float] | None,
+        meta: Mapping[str, Any],
+    ) -> Iterator[Example | Reject]:
+        """Cuts a video as the options say: see `frame_clips`."""
+        numbers = picked(list(frames), self.stride, self.frames)[: self.max_frames]
+        kept = {n: frames[n] for n in numbers}
+        return frame_clips(self.root, item, kept, roles, self.frames_per_clip, times, meta)
+
+    def pictures(self, items: Sequence[Item]) -> int | None:
+        """Counts the files in some of the folders."""
+        probed = items[:: -(-len(items) // PROBED)] if items else ()
+        counts = [_count(below(self.root, next(iter(item.files.values())))) for item in probed]
+        if not counts:
+            return 0
+        taken = [min(len(picked(range(n), self.stride, self.frames)), self.max_frames or n) for n in counts]
+        return round(sum(taken) * len(items) / len(counts))
+
+
+def picked(numbers: Sequence[int], stride: int = 1, frames: int | None = None) -> Sequence[int]:
+    """Returns every `stride`-th frame, or `frames` of them spread evenly from the first to the last."""
+    if frames is None or frames >= len(numbers):
+        return numbers[::stride]
+    if frames == 1:
+        return numbers[:1]
+    last = len(numbers) - 1
+    return [numbers[(2 * i * last + frames - 1) // (2 * (frames - 1))] for i in range(frames)]  # rounded
+
+
+class FramesError(ValueError):
+    """A folder of frames that cannot be listed; `reason` is a short stable word."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def numbered(root: str, patterns: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """Finds the frames of a video by number: what `%d` in each role's pattern (`bear/img_%d.jpg`) stands for.
+
+    A pattern that ends in `%d` takes any ending of a picture. An absent folder has no frames.
+
+    Raises:
+        FramesError: "unreadable" for a folder, "duplicate-frame" for two files of one role and number.
+    """
+    frames: dict[int, dict[str, str]] = {}
+    for role, pattern in patterns.items():
+        folder, name = os.path.split(pattern)
+        before, after = name.split("%d")
+        ending = re.escape(after) if after else "(?:" + "|".join(map(re.escape, sorted(IMAGE_ENDINGS))) + ")"
+        fits = re.compile(re.escape(before) + r"([0-9]+)" + ending, re.IGNORECASE)
+        for file in _names(below(root, folder)):
+            if match := fits.fullmatch(file):
+                files = frames.setdefault(int(match[1]), {})
+                if role in files:
+                    raise FramesError("duplicate-frame", f"{readable(files[role])} and {readable(file)}")
+                files[role] = below(folder, file)
+    return dict(sorted(frames.items()))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names stay text
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FramesError("unreadable", f"{readable(folder)}: {error.strerror}") from error
+
+
+def with_gaps(frames: Frames, step: int = 1, first: int | None = None, last: int | None = None) -> Frames:
+    """Adds the numbers that must be there, `step` apart, without files: where the publisher numbers without gaps."""
+    if not frames and (first is None or last is None):
+        return frames
+    low = min(frames) if first is None else first
+    high = max(frames) if last is None else last
+    expected: Frames = {n: {} for n in range(low, high + 1, step)}
+    return dict(sorted({**expected, **frames}.items()))
+
+
+def annotated(frames: Frames, roles: Sequence[str]) -> Frames:
+    """Keeps the frames that have every role: where the publisher annotates only some frames."""
+    return {n: files for n, files in frames.items() if all(role in files for role in roles)}
+
+
+def frame_clips(
+    root: str,
+    item: Item,
+    frames: Frames,
+    roles: Mapping[str, Callable[[bytes], Any]],
+    frames_per_clip: int,
+    times: Mapping[int, float] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> Iterator[Example | Reject]:
+    """Gives runs of frames as clips, key `<video>#<n>`; `roles` says what the bytes of each role become, input first.
+
+    A clip that lacks a file of a role is a reject, so that no clip hides a jump; the next clip begins where it would
+    have. `meta` gets the `frames` (their numbers) and their `times` in seconds, where known.
+    """
+    source = readable(next(iter(item.files.values())))
+    if not frames:
+        yield Reject(key=item.key, source=source, stage="list", reason="no-frames", detail="no numbered picture")
+    numbers = list(frames)
+    for start in range(0, len(numbers), frames_per_clip):
+        chosen = numbers[start : start + frames_per_clip]
+        about = {**(meta or {}), "frames": chosen}
+        if times is not None:
+            about["times"] = [round(times[n], 3) for n in chosen]
+        key = f"{item.key}#{start // frames_per_clip:05d}"
+        yield _clip(root, Example(key=key, source=source, media={}, meta=about), [frames[n] for n in chosen], roles)
+
+
+def _clip(
+    root: str, clip: Example, frames: Sequence[Mapping[str, str]], roles: Mapping[str, Callable[[bytes], Any]]
+) -> Example | Reject:
+    media: dict[str, list[Any]] = {}
+    for role, make in roles.items():
+        missing = [n for n, files in zip(clip.meta["frames"], frames, strict=True) if role not in files]
+        if missing:
+            named = ", ".join(str(n) for n in missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            return _reject(clip, "list", f"missing-{role}", f"no file for frame {named}")
+        sizes: Counter[tuple[int, int]] = Counter()
+        media[role] = []
+        for files in frames:
+            data = read_file(clip.key, readable(files[role]), below(root, files[role]))
+            if isinstance(data, Reject):
+                return data
+            sizes.update(_size(data))
+            media[role].append(make(data))
+        if len(sizes) > 1:
+            text = " and ".join(f"{count} of {w} x {h}" for (w, h), count in sizes.most_common())
+            return _reject(clip, "align", "sizes-differ", f"frames of role {role}: {text}")
+    return Example(key=clip.key, source=clip.source, media=media, meta=clip.meta)
+
+
+def _reject(clip: Example, stage: str, reason: str, detail: str) -> Reject:
+    return Reject(key=clip.key, source=clip.source, stage=stage, reason=reason, detail=detail)
+
+
+def _size(data: bytes) -> list[tuple[int, int]]:
+    """Reads width and height off a picture's header; nothing where that fails, as decoding will say why."""
+    try:
+        return [Image.open(io.BytesIO(data)).size]
+    except Exception:  # a parser's error on a broken header may be of any type
+        return []
+
+
+def frame(data: bytes) -> Encoded:
+    """A frame as it is in its file, at most 512 pixels on the short side."""
+    return drawn(data, decode=decode_image, exact=False)
+
+
+def drawn(data: bytes, decode: Callable[[bytes], Pixels], exact: bool = True) -> Encoded:
+    """An annotation of a frame that `decode` draws from the file's bytes; reduced as its frame is."""
+    return Encoded(data=data, decode=partial(_reduced, decode=decode, exact=exact), exact=exact)
+
+
+def _reduced(data: bytes, decode: Callable[[bytes], Pixels], exact: bool) -> Pixels:
+    """Reduces to 512 on the short side, as sampling of videos does: the decoded frames of a clip wait in memory."""
+    pixels = decode(data)
+    height, width = pixels.shape[:2]
+    scale = MAX_SHORT_SIDE / min(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST_EXACT if exact else cv2.INTER_AREA)
+
+
+def _count(folder: str) -> int:
+    try:
+        return sum(1 for _ in os.scandir(folder))
+    except OSError:
+        return 0
+
+
+def names_in(root: str, folder: str) -> list[str]:
+    """Lists the videos of a dataset: the folders in a folder of `root`, sorted, hidden ones left out.
+
+    An absent folder has none.
+
+    Raises: `UserError` when it cannot be listed.
+    """
+    path = below(root, folder)
+    if not os.path.isdir(path):  # noqa: PTH112 - a path given as text stays text
+        return []
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot list {readable(path)}: {error.strerror}") from error
