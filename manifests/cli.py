@@ -2,6 +2,11 @@
 
 import click
 
+from manifests.commands.check import check_command
+from manifests.commands.diff import diff_command
+from manifests.commands.plan import plan_command
+from manifests.commands.set import set_command
+
 PATH = click.argument("path", metavar="[MANIFEST]", default="manifest.toml")
 PLAN = click.option(
     "--sentences",
@@ -175,3 +180,7 @@ def _plans(plans: tuple[str, ...]) -> dict[str, float]:
             raise click.BadParameter(f"{plan!r}; expected STAGE=N, as sequences=100000", param_hint="--sentences")
         result[stage] = float(number)
     return result
+
+
+for command in (set_command, check_command, diff_command, plan_command):
+    manifest.add_command(command)

@@ -53,8 +53,9 @@ def _comment(item: Any, old: Any, reason: str) -> None:
     """Sets the comment at the end of an item's line: what a person wrote there, then the reason."""
     written = old.trivia.comment.lstrip("# ") if isinstance(old, Item) else ""
     own = written.split(REASON)[0].rstrip("; ")
-    item.comment(f"{own}; {reason}" if own else reason)
-    item.trivia.comment_ws = "  "
+    if text := "; ".join(part for part in (own, reason) if part):
+        item.comment(text)
+        item.trivia.comment_ws = "  "
 
 
 def recipe_names() -> list[str]:

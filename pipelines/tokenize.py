@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from manifests import files
 from manifests.dataset import DatasetFacts, has_facts, load_facts, write_facts
+from manifests.missing import remember_rate
 from manifests.shards import ShardInfo, read_receipt
 from pipelines.encoder import pictures_encoded
 from pipelines.job import (
@@ -30,6 +31,7 @@ from visent.errors import UserError
 from visent.progress import Track, track
 
 RECEIPT_POLL_SECONDS = 2.0
+WORTH_MEASURING = 256  # pictures; the rate of fewer says little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,11 +207,14 @@ def _rejects(shards: Sequence[ShardInfo]) -> dict[str, int]:
 
 
 def _summary(job: Job, shards: Sequence[ShardInfo], kept: int, ran: Ran, seconds: float, note: str) -> Summary:
-    return Summary(
+    summary = Summary(
         name=job.name, out=job.out, units=len(shards), units_kept=kept, rows=sum(shard.rows for shard in shards),
         rejects=_rejects(shards), bytes=sum(shard.bytes for shard in shards), pictures=ran.pictures, seconds=seconds,
         startup_seconds=ran.startup_seconds, note=note,
     )  # fmt: skip
+    if ran.pictures >= WORTH_MEASURING:
+        remember_rate(job.card.fingerprint, summary.pictures_per_second)
+    return summary
 
 
 @contextlib.contextmanager
