@@ -1,7 +1,6 @@
 """The tokenizer inside a worker: loaded once per process, shared by its threads."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from pipelines.batches import IN_FLIGHT, in_batches
 from pipelines.examples import Squares
 from pipelines.sources.base import Reject
 from tokenizer.load import load
 from tokenizer.tokenizer import Tokenizer
-
-IN_FLIGHT = 2  # batches being encoded
 
 _loading = threading.Lock()
 _loaded: dict[tuple[str, str | None, str | None], "Encoder"] = {}
@@ -83,37 +81,15 @@ def encoded(
 
     A reject passes through at once, so it may overtake examples before it.
     """
-    waiting: deque[Squares] = deque()
-    pixels: list[np.ndarray] = []
-    running: deque[Future[np.ndarray]] = deque()
-    codes: list[np.ndarray] = []
-    for example in examples:
-        if isinstance(example, Reject):
-            yield example
+    for result in in_batches(examples, _squares_of, lambda pictures: submit(np.stack(pictures)), batch_size):
+        if isinstance(result, Reject):
+            yield result
             continue
-        waiting.append(example)
-        pixels.extend(picture for pictures in example.pictures.values() for picture in pictures)
-        while len(pixels) >= batch_size:
-            running.append(submit(np.stack(pixels[:batch_size])))
-            del pixels[:batch_size]
-            if len(running) > IN_FLIGHT:
-                codes.extend(running.popleft().result())
-        yield from _complete(waiting, codes)
-    if pixels:
-        running.append(submit(np.stack(pixels)))
-    for batch in running:
-        codes.extend(batch.result())
-    yield from _complete(waiting, codes)
+        squares, codes = result
+        ends = np.cumsum([len(pictures) for pictures in squares.pictures.values()])
+        by_role = zip(squares.pictures, np.split(np.stack(codes), ends[:-1]), strict=True)
+        yield Encoded(squares=squares, codes=dict(by_role))
 
 
-def _complete(waiting: deque[Squares], codes: list[np.ndarray]) -> Iterator[Encoded]:
-    """Takes the examples off the front whose codes are all there."""
-    while waiting:
-        counts = {role: len(pictures) for role, pictures in waiting[0].pictures.items()}
-        if len(codes) < sum(counts.values()):
-            return
-        taken = {}
-        for role, count in counts.items():
-            taken[role] = np.stack(codes[:count])
-            del codes[:count]
-        yield Encoded(squares=waiting.popleft(), codes=taken)
+def _squares_of(squares: Squares) -> list[np.ndarray]:
+    return [picture for pictures in squares.pictures.values() for picture in pictures]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from pipelines.annotate.annotators import ANNOTATORS
+from pipelines.annotate.annotators import DRAWN, drawing
 from pipelines.augment import LARGEST_ASPECT, STANDARD, Augmentation, geometry
 from pipelines.geometry import Geometry, cut, cut_scaled, scaled_whole
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
@@ -42,6 +42,8 @@ class Squares:
     view: int
     pictures: Mapping[str, UInt8[np.ndarray, "n s s 3"]]
     meta: Mapping[str, Any]
+    whole: Frames = ()  # the first role at the view's resolution, where networks are to draw on it
+    shown: Geometry | None = None  # what is cut out of what they draw
 
 
 def squares(example: Example, look: Look, views: Sequence[int]) -> list[Squares] | Reject:
@@ -62,13 +64,17 @@ def _view(example: Example, look: Look, view: int, media: Mapping[str, Frames], 
         role: np.stack([cut(frame, shown, nearest=_is_exact(example.media[role])) for frame in media[role]])
         for role in look.roles
     }
-    if look.annotate:
-        whole = [scaled_whole(frame, shown) for frame in media[look.roles[0]]]
-        for name in look.annotate:
-            pictures[name] = np.stack([cut_scaled(ANNOTATORS[name](frame, example.key), shown) for frame in whole])
+    whole = [scaled_whole(frame, shown) for frame in media[look.roles[0]]] if look.annotate else []
+    for annotator in look.annotate:
+        if annotator in DRAWN:
+            draw = drawing(annotator)
+            pictures[annotator] = np.stack([cut_scaled(draw(frame, example.key), shown) for frame in whole])
+    networks = any(annotator not in DRAWN for annotator in look.annotate)
     size = {"source": example.source, "size": [shape[1], shape[0]]}
     meta = {**size, **example.meta, **_view_meta(shown, view, shape)}
-    return Squares(key=example.key, view=view, pictures=pictures, meta=meta)
+    return Squares(
+        key=example.key, view=view, pictures=pictures, meta=meta, whole=whole if networks else (), shown=shown
+    )
 
 
 def decoded(example: Example, roles: Sequence[str]) -> dict[str, Frames]:

@@ -10,7 +10,8 @@ from typing import Any
 from manifests import files
 from manifests.schema import Schema
 from manifests.shards import Format, ShardInfo, read_receipt, shard_name
-from pipelines.annotate.annotators import checked_annotators
+from pipelines.annotate.annotators import checked_annotators, model, role
+from pipelines.annotate.networks import Weights, weights
 from pipelines.augment import STANDARD, Augmentation
 from pipelines.examples import Look
 from pipelines.sources.base import Source, Unit, cut_into_units, listing_digest
@@ -22,7 +23,7 @@ from visent.errors import UserError, unknown
 JOB_FILE = "job.json"
 VERSION = 1  # raise it when the same input would give other rows
 SHARD_ENDINGS = (".parquet", ".arrayrecord")
-PLACES = ("roots", "tokenizer")  # where things lie decides no byte: a moved folder may go on
+PLACES = ("roots", "tokenizer", "models")  # where things lie decides no byte: a moved folder may go on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Job:
     out: str
     name: str  # of the dataset; seeds the views
     source: Source
-    annotate: tuple[str, ...] = ()
+    annotate: tuple[str, ...] = ()  # names, or ROLE=FILE.toml
     augment: Augmentation = STANDARD  # what views after the original may be
     format: Format = "parquet"
     tokenizer: str = "default"
@@ -48,6 +49,7 @@ class Job:
         if self.source.items_per_unit < 1:
             raise UserError(f"--items-per-shard is {self.source.items_per_unit}, expected 1 or more")
         object.__setattr__(self, "annotate", checked_annotators(self.annotate, tuple(self.source.roles)))
+        _ = self.networks  # refuses models that are missing, before any work
         if not (PRETRAINED / self.tokenizer).is_dir() and Path(self.tokenizer).exists():  # else a URL or an id
             object.__setattr__(self, "tokenizer", str(Path(self.tokenizer).absolute()))
         card = self.card  # refuses a tokenizer that is none, before any work
@@ -63,7 +65,12 @@ class Job:
     def schema(self) -> Schema:
         """The source's roles and one for each annotator, of the kind of the first role."""
         kind = next(iter(self.source.roles.values()))
-        return Schema(roles={**self.source.roles, **dict.fromkeys(self.annotate, kind)}, card=self.card)
+        return Schema(roles={**self.source.roles, **dict.fromkeys(map(role, self.annotate), kind)}, card=self.card)
+
+    @cached_property
+    def networks(self) -> tuple[Weights, ...]:
+        """The weights of those annotators that are networks."""
+        return weights(self.annotate)
 
     @property
     def look(self) -> Look:
@@ -114,7 +121,9 @@ def configuration(job: Job, units: Sequence[Unit]) -> dict[str, Any]:
         "options": dict(job.source.options),
         "items_per_shard": job.source.items_per_unit,
         "holdout": job.holdout,
-        "annotate": list(job.annotate),
+        "annotate": [role(annotator) for annotator in job.annotate],
+        "annotators": {network.role: network.sha256 for network in job.networks},
+        "models": {role(annotator): model(annotator) for annotator in job.annotate if model(annotator)},
         "format": job.format,
         "tokenizer": job.tokenizer,
         "preset": job.preset,
@@ -175,6 +184,11 @@ def finished(job: Job, work: Work, digest: str) -> ShardInfo | None:
     return info if info is not None and info.config_digest == digest else None
 
 
+def _annotators(config: Mapping[str, Any]) -> tuple[str, ...]:
+    models = config["models"]
+    return tuple(f"{name}={models[name]}" if name in models else name for name in config["annotate"])
+
+
 def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
     """Builds the job of a finished dataset again from its recorded configuration.
 
@@ -183,7 +197,7 @@ def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
     if config.get("version") != VERSION:
         raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}")
     job = Job(
-        out=folder, name=name, source=rebuild(config), annotate=tuple(config["annotate"]),
+        out=folder, name=name, source=rebuild(config), annotate=_annotators(config),
         augment=Augmentation.from_json(config["augment"]), format=config["format"],
         tokenizer=config["tokenizer"], preset=config["preset"], precision=config["precision"],
         holdout=config["holdout"],

@@ -10,6 +10,7 @@ from typing import Any
 from manifests import files
 from manifests.schema import Row
 from manifests.shards import ShardInfo, ShardWriter, rejects_name, write_receipt
+from pipelines.annotate.networks import annotated
 from pipelines.encoder import Encoder, encoded
 from pipelines.examples import Squares, frames, squares
 from pipelines.job import Job, Work
@@ -58,7 +59,8 @@ def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Re
     ready = ahead(_once(job.source.examples(work.unit)), look, _bytes_held, MAX_AHEAD // len(views))
     stills = set(job.schema.stills)
     later: list[list[Row]] = [[] for _ in views]
-    for result in encoded(chain.from_iterable(ready), encoder.submit, encoder.batch_size):
+    examples = annotated(chain.from_iterable(ready), job.networks, job.card.image_size)
+    for result in encoded(examples, encoder.submit, encoder.batch_size):
         if isinstance(result, Reject):
             rejects.append(result)
             continue

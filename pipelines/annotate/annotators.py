@@ -1,24 +1,48 @@
-"""The annotators by name. To add one: write a module with `draw(image, key)` and name it here."""
+"""The annotators by name. To add one: a module of that name in this folder, and the name here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from pipelines.annotate import edge, gray, holes
 from visent.errors import UserError, unknown
 
-Annotator = Callable[[Any, str], Any]  # (uint8[h w 3], key of the example) -> uint8[h w 3], of the same size
-ANNOTATORS: Mapping[str, Annotator] = MappingProxyType({"edge": edge.draw, "gray": gray.draw, "holes": holes.draw})
+Drawing = Callable[[Any, str], Any]  # (uint8[h w 3], key of the example) -> uint8[h w 3], of the same size
+DRAWN = ("edge", "gray", "holes", "bottom", "rain", "noise")  # modules with `draw`, a Drawing
+NETWORKS = ("hed", "pose", "person", "brighten")  # modules with `FILES` and `load`, see networks.py
 
 
-def checked_annotators(names: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names as a tuple after checking that each exists, comes once and is no role of the source.
+def drawing(name: str) -> Drawing:
+    """Returns the function of an annotator that needs no network."""
+    found: Drawing = importlib.import_module(f"pipelines.annotate.{name}").draw
+    return found
+
+
+def role(annotator: str) -> str:
+    """Returns the role that an annotator draws: of "depth=model.toml" it is "depth", of "edge" it is "edge"."""
+    return annotator.partition("=")[0]
+
+
+def model(annotator: str) -> str:
+    """Returns the path in "depth=model.toml", and "" for an annotator that has a name of its own."""
+    return annotator.partition("=")[2]
+
+
+def checked_annotators(annotators: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
+    """Returns the annotators after checking that each exists, comes once and is no role of the source.
+
+    Each is a name, or ROLE=FILE.toml for an ONNX model; the file's path becomes absolute.
 
     Raises: `UserError` otherwise.
     """
-    for name in names:
-        if name not in ANNOTATORS:
-            raise unknown("annotator", name, ANNOTATORS)
-        if name in roles or list(names).count(name) > 1:
+    drawn = [role(annotator) for annotator in annotators]
+    for annotator, name in zip(annotators, drawn, strict=True):
+        if "=" in annotator and not (name.isidentifier() and model(annotator).endswith(".toml")):
+            raise UserError(
+                f"annotator {annotator!r}: expected ROLE=FILE.toml, where the TOML file stands beside the ONNX model"
+            )
+        if "=" not in annotator and name not in (*DRAWN, *NETWORKS):
+            raise unknown("annotator", name, (*DRAWN, *NETWORKS, "ROLE=FILE.toml"))
+        if name in roles or drawn.count(name) > 1:
             raise UserError(f"role {name!r} would exist twice; leave it out of --annotate")
-    return tuple(names)
+    return tuple(f"{role(a)}={Path(model(a)).absolute()}" if "=" in a else a for a in annotators)
