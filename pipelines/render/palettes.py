@@ -34,7 +34,7 @@ _CITYSCAPES = """
     96785a 999999 999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046 003c64 00005a 00006e 005064
     0000e6 770b20
 """
-_CITYSCAPES_TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # by trainId
+CITYSCAPES_TRAINED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # by trainId
 
 # panopticapi panoptic_coco_categories.json, in the order of the ids below
 _COCO = """
@@ -88,7 +88,7 @@ def cityscapes() -> UInt8[np.ndarray, "34 3"]:
 
 def cityscapes_train() -> UInt8[np.ndarray, "19 3"]:
     """Cityscapes by trainId, 0..18, all different and none black; 255 is void in those files."""
-    return cityscapes()[list(_CITYSCAPES_TRAINED)]
+    return cityscapes()[list(CITYSCAPES_TRAINED)]
 
 
 def vipseg() -> UInt8[np.ndarray, "125 3"]:
