@@ -77,12 +77,12 @@ class Augmentation:
 # name -> (its number when none is given, what it sets)
 _NAMES: Mapping[str, tuple[float | None, Callable[[float], dict[str, Any]]]] = {
     "crop": (0.5, lambda smallest: {"crop_area": (smallest, 1.0)}),
-    "resize-crop": (400, lambda side: {"window": int(side)}),  # DeLVM's RandomCrop(400)
-    "six-crops": (800, lambda side: {"six_crops": int(side)}),
+    "resize-crop": (400.0, lambda side: {"window": int(side)}),  # DeLVM's RandomCrop(400)
+    "six-crops": (800.0, lambda side: {"six_crops": int(side)}),
     "hflip": (None, lambda _: {"flip": 0.5}),
     "vflip": (None, lambda _: {"vflip": 0.5}),
     "turn": (None, lambda _: {"turn": True}),
-    "rotate": (180, lambda degrees: {"rotate": degrees}),
+    "rotate": (180.0, lambda degrees: {"rotate": degrees}),
 }
 
 
@@ -166,7 +166,7 @@ def _placed(
         side = min(augmentation.six_crops, *shape)
         left, top = six_crops(width, height, side)[view - 1]
         return _of_square(shape, left, top, side, size)
-    needed = math.ceil(size * around)  # of the short side
+    needed = size + 2 * math.ceil(size * (around - 1) / 2)  # of the short side, so that whole pixels are its middle
     if not augmentation.crop_area:
         return _middle(shape, max(size, needed), size, squash)
     short_side = max(round(size / random.uniform(*augmentation.crop_area) ** 0.5), needed)
