@@ -1,12 +1,13 @@
 """Role columns as memory-mapped files: a shard is checked and decoded once, then read at the speed of memory."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt16
+from jaxtyping import Int64, Shaped, UInt16
 
 from manifests import files, shards
 from manifests.schema import Schema
@@ -54,6 +55,32 @@ class ColumnCache:
         mapped = np.load(images, mmap_mode="r") if info.rows else np.empty((0, schema.tokens_per_image), np.uint16)
         return Column(mapped, np.load(offsets) if clip else None)
 
+    def keys(self, path: str, info: ShardInfo, schema: Schema) -> Shaped[np.ndarray, "n"]:
+        """Returns the keys of a shard's examples as UTF-8, in the order of its rows (of one view: all have the same).
+
+        Stills are compared with `keys_sha256`, so that only the column of keys is read; clips with the shard's sha256.
+
+        Raises:
+            UserError: the shard is missing or has another content than the lock says.
+        """
+        file = self._file(info, "", "keys")
+        if file.exists():
+            return np.asarray(np.load(file))
+        if schema.clips:
+            self.check(path, info)
+        try:
+            keys = shards.read_keys(path, schema)[: info.examples]
+        except FileNotFoundError as error:
+            raise _missing(path) from error
+        if not schema.clips:
+            text = "".join(f"{key}\0{None}\0" for key in keys)
+            found = hashlib.sha256(text.encode()).hexdigest()
+            if found != info.keys_sha256:
+                raise _changed(path, "keys with sha256 ", found, info.keys_sha256)
+        encoded = np.array([key.encode() for key in keys], np.bytes_)
+        self._write(file, encoded)
+        return encoded
+
     def has(self, info: ShardInfo, role: str) -> bool:
         """Tells whether a role of a shard was decoded before."""
         return self._file(info, role, "images").exists()
@@ -69,17 +96,12 @@ class ColumnCache:
         try:
             stamp = [path, *files.stamp(path)]
         except FileNotFoundError as error:
-            raise UserError(
-                f"shard {path} is missing: run the same `visent tokenize` again, then lock again"
-            ) from error
+            raise _missing(path) from error
         mark = self.folder / f"{info.sha256}.checked.json"
         if not (mark.exists() and json.loads(mark.read_bytes()) == stamp):
             found = files.sha256(path)
             if found != info.sha256:
-                raise UserError(
-                    f"shard {path} changed after it was locked: sha256 {found[:16]}, expected {info.sha256[:16]}; "
-                    "restore it, or run `visent tokenize` and `visent manifest lock` again"
-                )
+                raise _changed(path, "sha256 ", found, info.sha256)
             files.make_folder(self.folder)
             files.write_bytes(mark, json.dumps(stamp).encode())
         self._checked.add((path, info.sha256))
@@ -88,6 +110,7 @@ class ColumnCache:
         return self.folder / f"{info.sha256}.{role}.{part}.npy"
 
     def _write(self, path: Path, array: np.ndarray) -> None:
+        files.make_folder(self.folder)
         temporary = files.temporary_for(path)
         try:
             with Path(temporary).open("wb") as file:
@@ -100,3 +123,14 @@ class ColumnCache:
             ) from error
         finally:
             files.discard(temporary)
+
+
+def _missing(path: str) -> UserError:
+    return UserError(f"shard {path} is missing: run the same `visent tokenize` again, then lock again")
+
+
+def _changed(path: str, what: str, found: str, expected: str) -> UserError:
+    return UserError(
+        f"shard {path} changed after it was locked: {what}{found[:16]}, expected {expected[:16]}; restore it, or run "
+        "`visent tokenize` and `visent manifest lock` again"
+    )

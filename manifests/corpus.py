@@ -1,14 +1,14 @@
 """The reader: composes sentences from rows, as a pure function of (lock digest, seed, sentence numbers)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt16
+from jaxtyping import Int32, Int64, Shaped, UInt16
 
-from manifests import files, order, shards
+from manifests import files, order
 from manifests.columns import Column, ColumnCache
 from manifests.lock import Lock, LockedTask
 from manifests.schema import Schema
@@ -37,6 +37,7 @@ class DatasetReader:
                 self._shard_of[unit_of[info.unit], view] = number
                 self._first_row[unit_of[info.unit], view] = (view - info.first_view) * info.examples
         self._columns: dict[tuple[int, str], Column] = {}
+        self._keys_read: dict[int, Shaped[np.ndarray, n]] = {}
 
     @property
     def examples(self) -> int:
@@ -68,10 +69,13 @@ class DatasetReader:
     def lengths(
         self, role: str, shard: Int64[np.ndarray, "*n"], row: Int64[np.ndarray, "*n"]
     ) -> Int64[np.ndarray, "*n"]:
-        """Returns the number of frames of a clip role in each of the rows."""
+        """Returns the number of frames of a clip role in each of the rows; a shard of one length is not opened."""
         result = np.zeros(shard.size, np.int64)
         rows = row.reshape(-1)
         for number, here in _by_shard(shard.reshape(-1)):
+            if len(self._shards[number].frames) == 1:
+                result[here] = next(iter(self._shards[number].frames))
+                continue
             offsets = self.column(number, role).offsets
             assert offsets is not None
             result[here] = offsets[rows[here] + 1] - offsets[rows[here]]
@@ -97,15 +101,35 @@ class DatasetReader:
         example = np.arange(self.examples, dtype=np.int64)
         return self.lengths(role, *self.locate(example, np.zeros_like(example)))
 
-    def key(self, shard: int, row: int) -> str:
-        """Returns the key of one row."""
-        if shard not in self._keys:
-            self._keys[shard] = shards.read_keys(files.join(self._folder, self._shards[shard].file), self._schema)
-        return self._keys[shard][row]
+    def keys(self, shard: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"]) -> list[str]:
+        """Returns the key of each of the rows."""
+        result = np.empty(len(shard), object)
+        for number, here in _by_shard(shard):
+            result[here] = self._keys(number)[row[here] % self._shards[number].examples]
+        return [key.decode() for key in result]
 
-    @cached_property
-    def _keys(self) -> dict[int, list[str]]:
-        return {}
+    def find(self, key: str) -> int | None:
+        """Returns the number of the example with a key, or None where there is none; reads keys until it is found."""
+        wanted = key.encode()
+        with track(f"looking for {key}", len(self._sizes), "shards") as progress:
+            for unit, number in enumerate(self._shard_of[:, 0].tolist()):
+                progress.advance()
+                at = np.flatnonzero(self._keys(number) == wanted)
+                if len(at):
+                    return int(self._ends[unit] - self._sizes[unit] + at[0])
+        return None
+
+    def file(self, shard: int) -> str:
+        """Returns the name of a shard."""
+        return self._shards[shard].file
+
+    def _keys(self, shard: int) -> Shaped[np.ndarray, "n"]:
+        if shard not in self._keys_read:
+            if len(self._keys_read) >= MAX_OPEN:
+                self._keys_read.pop(next(iter(self._keys_read)))
+            path = files.join(self._folder, self._shards[shard].file)
+            self._keys_read[shard] = self._cache.keys(path, self._shards[shard], self._schema)
+        return self._keys_read[shard]
 
 
 def _by_shard(shard: Int64[np.ndarray, "n"]) -> Iterator[tuple[int, Int64[np.ndarray, "m"]]]:
@@ -172,7 +196,7 @@ class Corpus:
         Raises:
             UserError: unknown stage or task, no rows in this split, or a shard that is missing or changed.
         """
-        slots = self._slots(stage, task, np.asarray(numbers, np.int64), seed)
+        slots = self.slots(stage, task, np.asarray(numbers, np.int64), seed)
         images = np.empty((*slots.shard.shape, self.lock.card.tokens_per_image), np.uint16)
         for number, role in enumerate(slots.grammar.roles):
             at = np.flatnonzero(slots.grammar.role == number)
@@ -185,11 +209,11 @@ class Corpus:
 
         `frame` is None for a still role; `example` counts the examples of the sentence.
         """
-        slots = self._slots(stage, task, np.array([number], np.int64), seed)
-        rule = slots.grammar
+        slots = self.slots(stage, task, np.array([number], np.int64), seed)
+        rule, keys = slots.grammar, slots.reader.keys(slots.shard[0], slots.row[0])
         return [
             {
-                "key": slots.reader.key(int(slots.shard[0, s]), int(slots.row[0, s])),
+                "key": keys[s],
                 "view": int(slots.view[0, s]),
                 "role": rule.roles[rule.role[s]],
                 "frame": None if rule.frame[s] == STILL else int(slots.frame[0, s]),
@@ -205,15 +229,20 @@ class Corpus:
         wanted: dict[tuple[str, str], None] = {}
         for locked in self.lock.stage(stage).tasks:
             wanted |= dict.fromkeys((locked.task.dataset, role) for role in locked.task.sentence)
-        missing = [(d, number, role) for d, role in wanted for number in self._reader(d).undecoded(role)]
+        missing = [(d, number, role) for d, role in wanted for number in self.reader(d).undecoded(role)]
         if missing:
             with track(f"decoding shards of {stage}", len(missing), "columns") as progress:
                 for dataset, number, role in missing:
-                    self._reader(dataset).column(number, role)
+                    self.reader(dataset).column(number, role)
                     progress.advance()
         self._prepared.add(stage)
 
-    def _slots(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> "_Slots":
+    def slots(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> "Slots":
+        """Returns where each image of sentences of one task lies. Shards are opened only for unequal clip lengths.
+
+        Raises:
+            UserError: unknown stage or task, no rows in this split, or a shard that is missing or changed.
+        """
         locked = self.lock.stage(stage).task(task)
         rule = self._grammar(stage, task)
         examples, views = self._rows(locked)
@@ -224,14 +253,14 @@ class Corpus:
         example, view = order.rows_of(
             numbers, examples=examples, views=views, per_sentence=rule.examples_per_sentence, key=key
         )
-        reader = self._reader(locked.task.dataset)
-        eligible = self._eligible_examples(locked, rule)
+        reader = self.reader(locked.task.dataset)
+        eligible = self.eligible(stage, task)
         shard, row = reader.locate(example if eligible is None else eligible[example], view)
         frame = np.zeros((len(numbers), rule.images_per_sentence), np.int64)
         if rule.frames_per_clip:
             frame = _frames(reader, locked, rule, shard, row, numbers, key)
         at = rule.example
-        return _Slots(rule, reader, shard[:, at], row[:, at], view[:, at], frame)
+        return Slots(grammar=rule, reader=reader, shard=shard[:, at], row=row[:, at], view=view[:, at], frame=frame)
 
     def _rows(self, locked: LockedTask) -> tuple[int, int]:
         """Returns (eligible examples, views) of a task in this split."""
@@ -243,7 +272,8 @@ class Corpus:
             self._grammars[stage, task] = self.lock.grammar(stage, task)
         return self._grammars[stage, task]
 
-    def _reader(self, dataset: str) -> DatasetReader:
+    def reader(self, dataset: str) -> DatasetReader:
+        """Returns the reader of one dataset's rows, in this split."""
         if dataset not in self._readers:
             locked = self.lock.datasets[dataset]
             schema = Schema(roles=locked.roles, card=self.lock.card)
@@ -252,38 +282,29 @@ class Corpus:
             self._readers[dataset] = DatasetReader(folder, schema, locked.split(self.split), views, self._cache)
         return self._readers[dataset]
 
-    def _eligible_examples(self, locked: LockedTask, rule: Grammar) -> Int64[np.ndarray, "n"] | None:
-        """Returns the numbers of the examples with enough frames, or None where all have."""
+    def eligible(self, stage: str, task: str) -> Int64[np.ndarray, "n"] | None:
+        """Returns the numbers of the examples with enough frames for a task, or None where all have."""
+        locked, rule = self.lock.stage(stage).task(task), self._grammar(stage, task)
         count = locked.splits[self.split]
         if count.eligible == count.examples:
             return None
         wanted = (locked.task.dataset, rule.frames_needed)
         if wanted not in self._eligible:
-            lengths = self._reader(locked.task.dataset).clip_lengths(_clip_role(locked, self.lock.datasets))
+            lengths = self.reader(locked.task.dataset).clip_lengths(_clip_role(locked, self.lock.datasets))
             self._eligible[wanted] = np.flatnonzero(lengths >= rule.frames_needed)
         return self._eligible[wanted]
 
 
-class _Slots:
-    """Where each image of a batch of sentences lies; arrays are (sentence, slot)."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slots:
+    """Where each image of a batch of sentences lies; arrays are (sentence, slot). `frame` is 0 for a still."""
 
-    def __init__(
-        self,
-        grammar: Grammar,
-        reader: DatasetReader,
-        shard: Int64[np.ndarray, "b s"],
-        row: Int64[np.ndarray, "b s"],
-        view: Int64[np.ndarray, "b s"],
-        frame: Int64[np.ndarray, "b s"],
-    ) -> None:
-        self.grammar, self.reader, self.shard, self.row, self.view, self.frame = (
-            grammar,
-            reader,
-            shard,
-            row,
-            view,
-            frame,
-        )
+    grammar: Grammar
+    reader: DatasetReader
+    shard: Int64[np.ndarray, "b s"]
+    row: Int64[np.ndarray, "b s"]
+    view: Int64[np.ndarray, "b s"]
+    frame: Int64[np.ndarray, "b s"]
 
 
 def _clip_role(locked: LockedTask, datasets: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ of the sequence each of k tasks is within 1 - 1/(2k - 2) of its share, so in any
 in *every* window is impossible for general shares of three or more tasks (such words are balanced, and by Fraenkel's
 conjecture only special shares admit them).
 
+Both directions are arithmetic: from a number to its rows, and (`sentences_of`, `numbers_of`) from a row to its numbers.
+
 Rows of a task come in rounds. A round visits every example once, in an order permuted by (task, stage, seed, round),
 each example in one of its views; over as many rounds as there are views, each (example, view) comes exactly once.
 """
@@ -21,6 +23,7 @@ PERIOD = 25_200  # sentences; divisible by 100 and by 1 to 10, so that usual sha
 _U = np.uint64
 _GOLDEN = 0x9E3779B97F4A7C15
 _HALF_ROUNDS = 6
+_ROUNDS_AT_ONCE = 1 << 14  # whose heads are compared at once
 
 
 def key_of(*names: object) -> int:
@@ -65,6 +68,32 @@ def _feistel(
     for half in range(0, _HALF_ROUNDS, 2):
         high = (high + mix(mix(keys, half), low) % a) % a
         low = (low + mix(mix(keys, half + 1), high) % b) % b
+    return np.asarray(high * b + low)
+
+
+def unpermute(place: Int64[np.ndarray, "*n"], size: int, keys: UInt64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
+    """Returns the index that `permute` sends to each place: its inverse, walking back from cell to cell."""
+    if size == 1:
+        return np.zeros_like(place)
+    a = int(np.ceil(np.sqrt(size)))
+    b = -(-size // a)
+    result = place.astype(_U).reshape(-1)
+    keys = np.broadcast_to(keys, place.shape).reshape(-1)
+    left = np.arange(len(result))
+    while len(left):
+        result[left] = moved = _feistel_back(result[left], _U(a), _U(b), keys[left])
+        left = left[moved >= _U(size)]
+    return result.astype(np.int64).reshape(place.shape)
+
+
+def _feistel_back(
+    x: UInt64[np.ndarray, "n"], a: np.uint64, b: np.uint64, keys: UInt64[np.ndarray, "n"]
+) -> UInt64[np.ndarray, "n"]:
+    high: Any = x // b
+    low: Any = x % b
+    for half in reversed(range(0, _HALF_ROUNDS, 2)):
+        low = (low + b - mix(mix(keys, half + 1), high) % b) % b
+        high = (high + a - mix(mix(keys, half), low) % a) % a
     return np.asarray(high * b + low)
 
 
@@ -124,6 +153,20 @@ def tasks_of(
     period, place = np.divmod(numbers, sum(counts))
     task = task_sequence(counts)[place]
     return task, period * np.array(counts, np.int64)[task] + _earlier(counts)[place]
+
+
+def numbers_of(within: Int64[np.ndarray, "n"], task: int, counts: tuple[int, ...]) -> Int64[np.ndarray, "n"]:
+    """Returns the global numbers of a task's sentences: the inverse of `tasks_of`."""
+    places = np.flatnonzero(task_sequence(counts) == task)
+    period, index = np.divmod(within, counts[task])
+    return np.asarray(period * sum(counts) + places[index])
+
+
+def sentences_before(number: int, counts: tuple[int, ...]) -> Int64[np.ndarray, "tasks"]:
+    """Returns how many of the first `number` sentences each task has."""
+    periods, rest = divmod(number, sum(counts))
+    begun = np.bincount(task_sequence(counts)[:rest], minlength=len(counts))
+    return np.asarray(periods * np.array(counts, np.int64) + begun)
 
 
 def rows_of(
@@ -208,3 +251,32 @@ def _heads(rounds: Int64[np.ndarray, "r"], examples: int, per_sentence: int, key
     one, other = one[swap], other[swap]
     head[row, one], head[row, other] = head[row, other], head[row, one]
     return head
+
+
+def sentences_of(
+    example: int, *, sentences: int, examples: int, views: int, per_sentence: int, key: int
+) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+    """Returns where `rows_of` puts an example in the first `sentences` sentences of a task, without making them.
+
+    The three arrays are the sentence's number, the place among its examples and the view, one entry each time.
+    """
+    rounds = np.arange(-(-sentences * per_sentence // examples), dtype=np.int64)
+    parts = np.split(rounds, range(_ROUNDS_AT_ONCE, len(rounds), _ROUNDS_AT_ONCE))
+    index = np.concatenate([_index_in(example, part, examples, per_sentence, key) for part in parts])
+    number, place = np.divmod(rounds * examples + index, per_sentence)
+    view = _view(np.full_like(rounds, example), rounds, views, key)
+    read = number < sentences
+    return number[read], place[read], view[read]
+
+
+def _index_in(
+    example: int, rounds: Int64[np.ndarray, "r"], examples: int, per_sentence: int, key: int
+) -> Int64[np.ndarray, "r"]:
+    """Returns where an example stands among the places of each round."""
+    few = per_sentence <= examples < 3 * per_sentence
+    shared = rounds // (per_sentence // int(np.gcd(examples, per_sentence))) if few else rounds
+    index = unpermute(np.full_like(rounds, example), examples, _round_keys(key, shared))
+    at_head = (index < 2 * per_sentence) & (rounds > 0)
+    if examples >= 3 * per_sentence and at_head.any():  # `_many` mends within the head only
+        index[at_head] = np.argmax(_heads(rounds[at_head], examples, per_sentence, key) == example, axis=1)
+    return index
