@@ -75,3 +75,14 @@ def depth_to_rgb(depth: Float32[np.ndarray, "h w"], depth_is: DepthIs) -> UInt8[
     grey = np.zeros(depth.shape, np.uint8)
     grey[known] = np.rint(1 + 254 * np.clip(scaled, 0, 1)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+def read_depth(picture: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
+    """Returns relative nearness of each pixel: 0 the farthest, 1 the nearest, NaN where it is unknown (black).
+
+    The inverse of `depth_to_rgb` up to the picture's own scale and shift, which grey does not hold, to half a step of
+    1/254, outliers aside.
+    """
+    grey = picture.astype(np.float32).mean(axis=2)
+    near: np.ndarray = np.where(grey < 0.5, np.nan, (grey - 1) / 254).astype(np.float32)
+    return np.maximum(near, 0)

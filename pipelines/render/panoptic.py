@@ -15,7 +15,7 @@ from tokenizer.images import ImageError, decode_image, decode_labels, open_still
 from tokenizer.labels import nearest_colour
 
 SHADES = 48  # a shade differs from its class's colour by so much in each channel at most
-_STEPS = (24, 16, 12, 8, 6, 4, 3, 2, 1)  # of the grid of shades; the first that gives enough of them
+_STEPS = (24, 16, 12, 8, 6, 4)  # of the grid of shades; the first that gives enough of them
 
 
 def decode_ids(data: bytes) -> Int64[np.ndarray, "h w"]:
