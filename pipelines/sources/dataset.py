@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -53,6 +53,20 @@ class Dataset(abc.ABC):
 def option(default: Any, help: str) -> Any:
     """Declares a field of a dataset that its command offers as an option."""
     return field(default=default, metadata={"help": help})
+
+
+def check_chosen(option: str, chosen: Sequence[str], known: Collection[str]) -> None:
+    """Checks an option that takes several names, such as `--annotations semantic,instances`.
+
+    Raises: `UserError` when there is none, one is unknown or comes twice.
+    """
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(
+            f"{option} takes one or more of {', '.join(known)}, each once; got {','.join(chosen) or 'none'}"
+        )
+    for name in chosen:
+        if name not in known:
+            raise unknown(f"name in {option}", name, known)
 
 
 @dataclass(frozen=True, kw_only=True)
