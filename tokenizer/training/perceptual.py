@@ -42,15 +42,15 @@ class Perceptual:
     ) -> Float[Array, "n"]:
         """Returns the distance of each pair of images in [0, 1], over the first `depth` stages; 0 for equal ones."""
         total = jnp.zeros(a.shape[0])
-        for x, head in zip(self._features(jnp.concatenate([a, b]), depth, dtype), self.heads, strict=False):
+        for x, head in zip(self.features(jnp.concatenate([a, b]), depth, dtype), self.heads, strict=False):
             x = x.astype(jnp.float32)
             x = x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10)
             first, second = jnp.split(x, 2)
             total += jnp.mean(((first - second) ** 2) @ head, axis=(1, 2))
         return total
 
-    def _features(self, images: Float[Array, "n h w 3"], depth: int, dtype: Any) -> list[Array]:
-        """Returns the features after the last convolution of each stage."""
+    def features(self, images: Float[Array, "n h w 3"], depth: int, dtype: Any) -> list[Array]:
+        """Returns the features of images in [0, 1] after the last convolution of each stage."""
         if self.caffe:
             x = 255 * images[..., ::-1] - jnp.array(CAFFE_MEAN)
         else:

@@ -68,7 +68,7 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: name the weights of a VGG16, see `visent tokenizer train --help`")
     if suffix in _H5:
-        return _read_h5(path)
+        return read_h5(path)
     if suffix in _TORCH:
         return read_pickled(path, lambda tree: tree)
     if suffix == ".safetensors":
@@ -76,11 +76,16 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
     raise UserError(f"{path}: expected a file that ends in {', '.join((*_H5, *_TORCH, '.safetensors'))}")
 
 
-def _read_h5(path: Path) -> dict[str, np.ndarray]:
+def read_h5(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of an HDF5 file by their names, as "block1/layers/conv2d/vars/0".
+
+    Raises:
+        UserError: h5py is not installed, or the file is none.
+    """
     try:
         import h5py
     except ImportError as error:
-        raise UserError(f"reading {path.name} needs h5py: pip install 'visent[train]'") from error
+        raise UserError(f"reading {path.name} needs h5py: pip install h5py") from error
     tensors: dict[str, np.ndarray] = {}
 
     def visit(name: str, item: object) -> None:
