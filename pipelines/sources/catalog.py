@@ -16,6 +16,11 @@ DATASETS = {
     "videos": "pipelines.sources.videos:Videos",
     "webdataset": "pipelines.sources.webdataset:Webdataset",
     # images and annotations
+    "ade20k": "pipelines.sources.ade20k:ADE20K",
+    "ade20k_full": "pipelines.sources.ade20k_full:ADE20KFull",
+    "cityscapes": "pipelines.sources.cityscapes:Cityscapes",
+    "voc": "pipelines.sources.voc:VOC",
+    "pascal5i": "pipelines.sources.pascal5i:Pascal5i",
     "lol": "pipelines.sources.lol:LOL",
     "rain13k": "pipelines.sources.rain13k:Rain13K",
     "rain1400": "pipelines.sources.rain1400:Rain1400",

@@ -1,0 +1,106 @@
+"""Pascal VOC's segmentation task (Everingham et al., The Pascal Visual Object Classes Challenge, 2010 and 2015)."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipelines.render.instances import paint_ids
+from pipelines.render.labels import paint
+from pipelines.render.palettes import voc
+from pipelines.sources.base import Example, Item, Pixels, Reject
+from pipelines.sources.dataset import Dataset, RoleKind, check_chosen, option
+from pipelines.sources.files import inside, matched, named, read_list
+from pipelines.sources.reading import drawing, example_of_files, picture
+from tokenizer.images import decode_labels
+from visent.errors import unknown
+
+# fmt: off
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
+    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)
+# fmt: on
+BORDER = 255
+FOLDERS = {"semantic": "SegmentationClass", "instances": "SegmentationObject"}
+YEARS = ("2012", "2011", "2010", "2009", "2008", "2007")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VOC(Dataset):
+    """Pascal VOC: photos with maps of 20 classes and of objects (segmentation task).
+
+    <root>/VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val,test}.txt        one name a line
+    <root>/VOCdevkit/VOC2012/JPEGImages/<name>.jpg
+    <root>/VOCdevkit/VOC2012/SegmentationClass/<name>.png                       0 background, 1..20, 255 border
+    <root>/VOCdevkit/VOC2012/SegmentationObject/<name>.png                      object, 255 border
+
+    The root may also be VOCdevkit itself. The usual 10,582 training images need `--train-list train_aug` and
+    `--class-maps SegmentationClassAug`, which are not part of the publisher's files.
+    """
+
+    root: str
+    year: Literal["2012", "2011", "2010", "2009", "2008", "2007"] = option("2012", "Year of the challenge.")
+    annotations: tuple[str, ...] = option(("semantic",), f"Roles besides the image, of {', '.join(FOLDERS)}.")
+    border: bool = option(True, "Draw the border between objects, which VOC ignores, in its light colour; else black.")
+    train_list: str = option("train", "List of split train, in ImageSets/Segmentation.")
+    class_maps: str = option("SegmentationClass", "Folder of the class maps.")
+
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def __post_init__(self) -> None:
+        check_chosen("--annotations", self.annotations, FOLDERS)
+        if self.year not in YEARS:
+            raise unknown("year of VOC", self.year, YEARS)
+
+    @property
+    def roles(self) -> Mapping[str, RoleKind]:
+        """The photo and what was chosen."""
+        return {"image": "still", **dict.fromkeys(self.annotations, "still")}
+
+    def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        """Finds the files of each name of the split's list; of VOC2012's test list no maps are published."""
+        top = inside(self.root, "VOCdevkit", f"VOC{self.year}")
+        names = read_list(
+            self.root, f"{top}/ImageSets/Segmentation/{self.train_list if split == 'train' else split}.txt"
+        )
+        folders = {role: FOLDERS[role] for role in self.annotations} | {"image": "JPEGImages"}
+        if "semantic" in folders:
+            folders["semantic"] = self.class_maps
+        found = {role: named(self.root, f"{top}/{folders[role]}") for role in self.roles}
+        for item in matched(found, f"VOC{self.year}/", names):
+            if split == "test" and item.reject and "image" in item.files:
+                left_out["test images without a published map"] += 1
+            else:
+                yield item
+
+    def examples(self, item: Item) -> Iterator[Example | Reject]:
+        """Reads photo and maps; these are painted in the worker's threads."""
+        draw: Mapping[str, Callable[[bytes], Pixels]] = {
+            "semantic": partial(draw_classes, border=self.border),
+            "instances": partial(draw_objects, border=self.border, key=item.key),
+        }
+        roles = {role: drawing(draw[role]) for role in self.annotations}
+        yield example_of_files(self.root, item, {"image": picture, **roles})
+
+
+def draw_classes(data: bytes, border: bool) -> UInt8[np.ndarray, "h w 3"]:
+    """Paints the classes in VOC's colours; a class over 20 is unknown."""
+    labels = decode_labels(data)
+    return _with_border(paint(labels, voc()[: len(CLASSES)], void=BORDER), labels == BORDER, border)
+
+
+def draw_objects(data: bytes, border: bool, key: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Paints the objects in colours drawn from the key."""
+    objects = decode_labels(data)
+    return _with_border(paint_ids(objects, key, void=BORDER), objects == BORDER, border)
+
+
+def _with_border(painted: Pixels, is_border: np.ndarray, border: bool) -> Pixels:
+    if border:
+        painted[is_border] = voc()[BORDER]
+    return painted
