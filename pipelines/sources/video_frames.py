@@ -4,21 +4,20 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import av
-import cv2
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
+
+from pipelines.sources.video_scenes import with_scenes
 
 Video = str | BinaryIO  # a path, or an open file that can seek
 
 MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
 CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
 SEEK_MARGIN = 2.0  # seconds before a span to seek to: a container's index orders frames as they are stored, not shown
-CUT_THRESHOLD = 27.0  # of 255, mean change of hue, saturation and value; PySceneDetect's default for contents
-CUT_SIZE = (96, 54)  # frames are compared at this width and height
 
-# Of each decoded frame: rounding is the same on every processor, and chroma is interpolated.
-SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+# The same on every processor, and with chroma interpolated, which FFmpeg's faster conversion leaves out.
+SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 class VideoError(ValueError):
@@ -86,14 +85,13 @@ def _samples(
     container: Any, fps: float | None, start: float, end: float | None, most: int | None, scene_cuts: bool
 ) -> Iterator[Sample]:
     stream = _stream(container)
-    convert, cuts = _Converter(stream), _Cuts() if scene_cuts else None
+    convert = _Converter(stream)
+    shown = _shown(container, stream, start, end)
     tick = taken = 0
-    for time, frame in _shown(container, stream, start, end):
-        if cuts:
-            cuts.see(frame)
+    for time, frame, scene in with_scenes(shown) if scene_cuts else ((*one, 0) for one in shown):
         since = time - start + CLOCK_TOLERANCE
         if fps is None or since >= tick / fps:
-            yield Sample(max(time, 0.0), convert(frame), cuts.count if cuts else 0)
+            yield Sample(max(time, 0.0), convert(frame), scene)
             taken += 1
             if taken == most:
                 return
@@ -116,10 +114,8 @@ def _shown(container: Any, stream: Any, start: float, end: float | None) -> Iter
     except av.FFmpegError as error:
         raise VideoError("damaged", f"after {time:.2f} s: {error}") from error
     if not count:
-        span = (
-            "" if end is None and start == 0 else f" from {start:g} s to {'the end' if end is None else f'{end:g} s'}"
-        )
-        raise VideoError("no-frames", f"the container opens but no frame can be decoded{span}")
+        until = "the end" if end is None else f"{end:g} s"
+        raise VideoError("no-frames", f"the container opens but no frame can be decoded from {start:g} s to {until}")
 
 
 def _timed(container: Any, stream: Any, start: float) -> Iterator[tuple[float, Any]]:
@@ -195,31 +191,10 @@ class _Converter:
         wide = frame.width * self._aspect
         scale = min(1.0, MAX_SHORT_SIDE / min(wide, frame.height))
         width, height = max(round(wide * scale), 1), max(round(frame.height * scale), 1)
-        pixels = _rgb(self._reformatter, frame, width, height)
+        pixels = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation=SCALING, threads=1
+        ).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
-
-
-class _Cuts:
-    """Counts hard cuts: consecutive frames whose hue, saturation and value differ by more than a threshold."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._reformatter = VideoReformatter()
-        self._before: Float[np.ndarray, "h w 3"] | None = None
-
-    def see(self, frame: Any) -> None:
-        """Takes the next decoded frame."""
-        colours = cv2.cvtColor(_rgb(self._reformatter, frame, *CUT_SIZE), cv2.COLOR_RGB2HSV).astype(np.float32)
-        if self._before is not None and np.abs(colours - self._before).mean() > CUT_THRESHOLD:
-            self.count += 1
-        self._before = colours
-
-
-def _rgb(reformatter: VideoReformatter, frame: Any, width: int, height: int) -> UInt8[np.ndarray, "h w 3"]:
-    pixels: np.ndarray = reformatter.reformat(
-        frame, width, height, "rgb24", interpolation=SCALING, threads=1
-    ).to_ndarray()
-    return pixels
 
 
 def seconds(video: Video) -> float:
