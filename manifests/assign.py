@@ -119,3 +119,27 @@ def _shares_without(manifest: Manifest, stage: str, task: str) -> dict[str, floa
 
 def _round(share: float) -> float:
     return float(f"{share:.6g}")
+
+
+def set_shares(text: str, stage: str, shares: Mapping[str, float], reason: str) -> str:
+    """Returns the text with a stage's share by task, the reason as the comment of that line; `within` goes."""
+    document: Any = tomlkit.parse(text)
+    table = document["stages"][stage]
+    written = tomlkit.inline_table()
+    written.update(shares)
+    edit.comment(written, table.item("share"), reason)
+    table["share"] = written
+    if "within" in table:
+        del table["within"]
+    return tomlkit.dumps(document)
+
+
+def set_limits(text: str, values: Mapping[str, Any]) -> str:
+    """Returns the text with keys of [balance] set, and the table added where there is none."""
+    if not values:
+        return text
+    document: Any = tomlkit.parse(text)
+    if "balance" not in document:
+        document["balance"] = tomlkit.table()
+    document["balance"].update(values)
+    return tomlkit.dumps(document)

@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from manifests import edit, files
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.lock import check_tokenizers, count_split
-from manifests.manifest import Manifest, load, parse_text
+from manifests.manifest import Manifest
 from manifests.sentence import grammar
-from visent.errors import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,72 +156,3 @@ def _stage_rows(
         replace(row, natural_share=own / max(sum(natural), 1e-9), wanted_sentences=row.wanted_share * total)
         for row, own in zip(rows, natural, strict=True)
     ]
-
-
-def choose_views(report: Report) -> list[ViewChoice]:
-    """Returns the views of every dataset that a stage reads, so that no row is seen more than `max_epochs` times.
-
-    A dataset of several tasks gets the views of its neediest; a task in several stages is counted over all of them.
-    """
-    limits = report.manifest.balance
-    neediest: dict[str, tuple[int, str]] = {}
-    for task in dict.fromkeys(row.task for row in report.rows):
-        rows = [row for row in report.rows if row.task == task]
-        seen = sum(row.wanted_sentences * row.examples_per_sentence for row in rows)
-        examples = min(row.examples for row in rows)
-        needed = max(1, math.ceil(seen / (examples * limits.max_epochs) - 1e-9)) if examples else 1
-        reason = f"{task} reads {seen:,.0f} examples and has {examples:,}, each row at most {limits.max_epochs:g} times"
-        dataset = rows[0].dataset
-        if needed > neediest.get(dataset, (0, ""))[0]:
-            neediest[dataset] = (needed, f"{reason}: {needed} view{'s' if needed > 1 else ''}")
-    return [
-        ViewChoice(
-            dataset=dataset,
-            before=report.manifest.datasets[dataset].views,
-            needed=needed,
-            views=min(needed, limits.max_views),
-            reason=reason + (f", limited by max_views = {limits.max_views}" if needed > limits.max_views else ""),
-        )
-        for dataset, (needed, reason) in neediest.items()
-    ]
-
-
-def apply(
-    path: str,
-    *,
-    sentences: Mapping[str, float] | None = None,
-    close_with: str | None = None,
-    write: bool = True,
-) -> tuple[Report, Report]:
-    """Balances a manifest file: writes `views` where they change, with the reason as a comment.
-
-    Returns the reports before and after; `after.choices` says what was decided. With "repeat" (in the manifest or as
-    `close_with`) nothing is written: deficits are closed by more epochs, and those above `max_epochs` stay.
-
-    Raises:
-        UserError: the manifest or its datasets are wrong, or the file cannot be written.
-    """
-    manifest = load(path)
-    facts = load_all(manifest)
-    before = analyse(manifest, facts, sentences)
-    close_with = close_with or manifest.balance.close_deficit_with
-    if close_with not in ("augment", "repeat"):
-        raise unknown("way to close a deficit", close_with, ("augment", "repeat"))
-    choices = choose_views(before) if close_with == "augment" else []
-    text = files.read_bytes(path).decode()
-    for choice in choices:
-        if choice.views != choice.before:
-            text = edit.set_views(text, choice.dataset, choice.views, f"balance: {choice.reason}")
-    after_manifest = parse_text(text, path)
-    after = replace(analyse(after_manifest, facts, _plan(before)), choices=tuple(choices))
-    if write and text != files.read_bytes(path).decode():
-        files.write_bytes(path, text.encode())
-    return before, after
-
-
-def _plan(report: Report) -> dict[str, float]:
-    """Returns the sentences that a report planned, so that another compares on the same plan."""
-    totals: dict[str, float] = {}
-    for row in report.rows:
-        totals[row.stage] = totals.get(row.stage, 0.0) + row.wanted_sentences
-    return totals

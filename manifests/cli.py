@@ -2,20 +2,12 @@
 
 import click
 
+from manifests.commands.balance import balance_command
 from manifests.commands.check import check_command
 from manifests.commands.diff import diff_command
+from manifests.commands.options import JSON, PATH, PLAN, plans_of
 from manifests.commands.plan import plan_command
 from manifests.commands.set import set_command
-
-PATH = click.argument("path", metavar="[MANIFEST]", default="manifest.toml")
-PLAN = click.option(
-    "--sentences",
-    "plans",
-    multiple=True,
-    metavar="STAGE=N",
-    help="Planned sentences of a stage, in place of the manifest's; may be repeated.",
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts in place of tables.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -86,7 +78,7 @@ def show(path: str, plans: tuple[str, ...], as_json: bool, plot_path: str | None
     from manifests.manifest import load
 
     manifest = load(path)
-    report = balance.analyse(manifest, balance.load_all(manifest), _plans(plans))
+    report = balance.analyse(manifest, balance.load_all(manifest), plans_of(plans))
     if plot_path:
         tables.plot(report, None, plot_path)
     if as_json:
@@ -96,51 +88,6 @@ def show(path: str, plans: tuple[str, ...], as_json: bool, plot_path: str | None
     out.print(tables.report_table(report))
     out.print()
     out.print(tables.report_bars(report))
-    if plot_path:
-        out.print(f"Drew {plot_path}")
-
-
-@manifest.command("balance")
-@PATH
-@PLAN
-@JSON
-@click.option("--close-with", type=click.Choice(["augment", "repeat"]), help="In place of the manifest's choice.")
-@click.option("--dry-run", is_flag=True, help="Decide and print, write nothing.")
-@click.option("--plot", "plot_path", metavar="FILE.png", help="Draw shares before, after and wanted as a picture.")
-def balance_command(
-    path: str, plans: tuple[str, ...], as_json: bool, close_with: str | None, dry_run: bool, plot_path: str | None
-) -> None:
-    """Close deficits: write into the manifest how many augmented views each dataset needs, and why.
-
-    A task has a deficit when its planned sentences would read some row more than balance.max_epochs times. Comments
-    and order of the file stay. The views are then made by `visent tokenize --views-from MANIFEST`.
-
-    \b
-    Example:
-      visent manifest balance manifest.toml --plot balance.png
-    """
-    import json
-
-    from manifests import balance, tables
-
-    before, after = balance.apply(path, sentences=_plans(plans), close_with=close_with, write=not dry_run)
-    if plot_path:
-        tables.plot(before, after, plot_path)
-    if as_json:
-        click.echo(json.dumps({"before": before.to_json(), "after": after.to_json()}, indent=1))
-        return
-    out = tables.console()
-    out.print(
-        "[bold]Before[/]", tables.report_table(before), "\n[bold]After[/]", tables.report_table(after), "", sep="\n"
-    )
-    if after.choices:
-        out.print(tables.choices_table(after.choices))
-    missing = [row.dataset for row in after.rows if row.views > row.views_made]
-    if dry_run:
-        out.print("\nNothing was written (--dry-run).")
-    elif missing:
-        names = ", ".join(dict.fromkeys(missing))
-        out.print(f"\nViews of {names} are still to be made: visent tokenize --views-from {path}")
     if plot_path:
         out.print(f"Drew {plot_path}")
 
@@ -171,16 +118,6 @@ def lock(path: str, as_json: bool, out: str | None) -> None:
     click.echo(f"Wrote {target}, digest {resolved.digest[:16]}")
 
 
-def _plans(plans: tuple[str, ...]) -> dict[str, float]:
-    """Reads STAGE=N options."""
-    result: dict[str, float] = {}
-    for plan in plans:
-        stage, _, number = plan.partition("=")
-        if not stage or not number.replace("_", "").isdigit() or int(number) < 1:
-            raise click.BadParameter(f"{plan!r}; expected STAGE=N, as sequences=100000", param_hint="--sentences")
-        result[stage] = float(number)
-    return result
 
-
-for command in (set_command, check_command, diff_command, plan_command):
+for command in (balance_command, set_command, check_command, diff_command, plan_command):
     manifest.add_command(command)

@@ -40,16 +40,16 @@ def set_views(text: str, dataset: str, views: int, reason: str) -> str:
             entry.value._insert_after("path", "views", views)
         else:
             entry["views"] = views
-        _comment(entry.item("views"), old, reason)
+        comment(entry.item("views"), old, reason)
         return tomlkit.dumps(document)
     inline = tomlkit.inline_table()
     inline.update({"path": entry["path"] if isinstance(entry, Mapping) else str(entry), "views": views})
     datasets[dataset] = inline
-    _comment(inline, entry, reason)
+    comment(inline, entry, reason)
     return tomlkit.dumps(document)
 
 
-def _comment(item: Any, old: Any, reason: str) -> None:
+def comment(item: Any, old: Any, reason: str) -> None:
     """Sets the comment at the end of an item's line: what a person wrote there, then the reason."""
     written = old.trivia.comment.lstrip("# ") if isinstance(old, Item) else ""
     own = written.split(REASON)[0].rstrip("; ")

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Kind = Literal["single", "discriminative", "generative", "natural"]
 Layout = Literal["blocks", "interleaved"]
 FrameOrder = Literal["sorted-random"]
-CloseWith = Literal["augment", "repeat"]
+CloseWith = Literal["augment", "repeat", "mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +93,13 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """How a deficit is closed, and the limits."""
+    """How a deficit is closed, and the limits.
 
-    close_deficit_with: CloseWith = "augment"
+    "augment" asks for views until no row is seen twice, "mixed" until none is seen more than `max_epochs` times,
+    "repeat" for none.
+    """
+
+    close_deficit_with: CloseWith = "mixed"
     max_views: int = 100  # of one example, the original included
     max_epochs: float = 4.0  # how often one row (example and view) may be seen by a task
 

@@ -1,14 +1,16 @@
 """The manifest: shares, recipes, edits that keep comments, and one clear line for every mistake."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manifests import edit, files
-from manifests.balance import analyse, apply, load_all
+from manifests.balance import Report, analyse, load_all
 from manifests.dataset import load_facts
 from manifests.lock import resolve
 from manifests.manifest import load, parse_text
+from manifests.rebalance import Request, rebalance
 from manifests.testing import write_random_dataset
 from visent.errors import UserError
 
@@ -62,6 +64,10 @@ within = { generative = { edge_to_image = 1, colorization = 2 } }
 max_epochs = 4
 max_views = 50
 """
+
+
+def balanced(path: Path, **request: Any) -> tuple[Report, Report]:
+    return rebalance(str(path), Request(**request))
 
 
 @pytest.fixture
@@ -160,7 +166,7 @@ def test_analysis_counts_what_a_task_has_and_what_its_stage_wants(corpus: Path) 
 
 
 def test_balance_writes_views_with_the_reason_and_keeps_every_other_line(corpus: Path) -> None:
-    before, after = apply(str(corpus), sentences={"sequences": 30.0})
+    before, after = balanced(corpus, sentences={"sequences": 30.0})
     new = corpus.read_text().splitlines()
     old = TEXT.splitlines()
     assert [line for line in old if line not in new] == ['pairs = "pairs"']
@@ -176,16 +182,16 @@ def test_balance_writes_views_with_the_reason_and_keeps_every_other_line(corpus:
 
 
 def test_balancing_twice_changes_nothing_and_a_smaller_plan_lowers_the_views(corpus: Path) -> None:
-    apply(str(corpus), sentences={"sequences": 30.0})
+    balanced(corpus, sentences={"sequences": 30.0})
     once = corpus.read_text()
-    apply(str(corpus), sentences={"sequences": 30.0})
+    balanced(corpus, sentences={"sequences": 30.0})
     assert corpus.read_text() == once
-    apply(str(corpus), sentences={"sequences": 15.0})
+    balanced(corpus, sentences={"sequences": 15.0})
     assert load(str(corpus)).datasets["pairs"].views == 3
 
 
 def test_views_are_limited_and_the_rest_stays_a_deficit(corpus: Path) -> None:
-    _, after = apply(str(corpus), sentences={"sequences": 3000.0})
+    _, after = balanced(corpus, sentences={"sequences": 3000.0})
     choice = next(choice for choice in after.choices if choice.dataset == "pairs")
     assert (choice.needed, choice.views) == (600, 50)
     assert "limited by max_views = 50" in corpus.read_text()
@@ -193,8 +199,8 @@ def test_views_are_limited_and_the_rest_stays_a_deficit(corpus: Path) -> None:
 
 
 def test_repeat_writes_no_views(corpus: Path) -> None:
-    _, after = apply(str(corpus), sentences={"sequences": 30.0}, close_with="repeat")
-    assert corpus.read_text() == TEXT
+    _, after = balanced(corpus, sentences={"sequences": 30.0}, close_with="repeat")
+    assert corpus.read_text() == TEXT + 'close_deficit_with = "repeat"\n'
     assert any(row.deficit for row in after.rows)
 
 
