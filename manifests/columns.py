@@ -68,10 +68,9 @@ class ColumnCache:
             return np.asarray(np.load(file))
         if schema.clips:
             self.check(path, info)
-        try:
-            keys = shards.read_keys(path, schema)[: info.examples]
-        except FileNotFoundError as error:
-            raise _missing(path) from error
+        if not files.exists(path):
+            raise _missing(path)
+        keys = shards.read_keys(path, schema)[: info.examples]
         if not schema.clips:
             text = "".join(f"{key}\0{None}\0" for key in keys)
             found = hashlib.sha256(text.encode()).hexdigest()

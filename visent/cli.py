@@ -17,6 +17,7 @@ COMMANDS = {
     "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
     "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),
+    "lineage": ("manifests.commands.lineage", "lineage", "Show which rows a step read, and which steps read a key."),
     "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
     "train": ("trainer.cli", "train", "Train a model on the shards that a lock names."),
     "generate": ("trainer.cli", "generate", "Generate images that continue a prompt."),
