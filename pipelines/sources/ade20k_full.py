@@ -1,7 +1,7 @@
 """ADE20K's full annotation (Zhou et al., Semantic Understanding of Scenes through the ADE20K Dataset, 2019)."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -12,7 +12,7 @@ from jaxtyping import Int64, UInt8
 from pipelines.render.instances import paint_ids
 from pipelines.render.labels import paint
 from pipelines.render.palettes import grid_colours
-from pipelines.sources.base import Example, Item, Reject
+from pipelines.sources.base import Example, Item, Pixels, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, check_chosen, option
 from pipelines.sources.files import inside, matched, named
 from pipelines.sources.reading import drawing, example_of_files, picture
@@ -58,7 +58,8 @@ class ADE20KFull(Dataset):
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads photo and map; the map is painted in the worker's threads."""
-        draw = {"semantic": draw_classes, "instances": partial(draw_objects, key=item.key)}
+        objects = partial(draw_objects, key=item.key)
+        draw: Mapping[str, Callable[[bytes], Pixels]] = {"semantic": draw_classes, "instances": objects}
         roles = {role: drawing(draw[role]) for role in self.annotations}
         yield example_of_files(self.root, item, {"image": picture, **roles}, item.data)
 

@@ -28,6 +28,8 @@ DATASETS = {
     "polyu": "pipelines.sources.polyu:PolyU",
     "instruct_pix2pix": "pipelines.sources.instruct_pix2pix:InstructPix2Pix",
     "nyu_depth": "pipelines.sources.nyu_depth:NYUDepth",
+    "imagenet_depth": "pipelines.sources.imagenet_depth:ImageNetDepth",
+    "bsds500": "pipelines.sources.bsds500:BSDS500",
     "uded": "pipelines.sources.uded:UDED",
     # folders of frames
     "jester": "pipelines.sources.jester:Jester",
