@@ -84,5 +84,5 @@ def read_depth(picture: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"
     1/254, outliers aside.
     """
     grey = picture.astype(np.float32).mean(axis=2)
-    near: np.ndarray = np.where(grey < 0.5, np.nan, (grey - 1) / 254).astype(np.float32)
-    return np.maximum(near, 0)
+    near: np.ndarray = np.where(grey < 0.5, np.nan, np.maximum(grey - 1, 0) / 254).astype(np.float32)
+    return near

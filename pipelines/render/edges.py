@@ -27,5 +27,7 @@ def read_edges(picture: UInt8[np.ndarray, "h w 3"], annotators: int | None = Non
 
     With their number (to 127), the inverse of `draw_edges` is exact.
     """
-    agreed = picture.mean(axis=2) / 255
-    return agreed if annotators is None else np.rint(agreed * annotators) / annotators
+    agreed: np.ndarray = picture.mean(axis=2) / 255
+    if annotators is not None:
+        agreed = np.rint(agreed * annotators) / annotators
+    return agreed

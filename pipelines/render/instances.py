@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from pipelines import seeds
 from pipelines.render import masks
@@ -17,6 +17,7 @@ from tokenizer.labels import nearest_colour
 
 FROM_BLACK = 96  # least distance in RGB of a colour from the background
 CANDIDATES = 16  # of so many colours the one is taken that differs most from those before
+SMALL = 512  # of a larger grid, colours are taken at random: comparing them all would take long
 _LEVELS = (8, 16, 32, 64)  # of a channel; the first that gives enough colours
 
 
@@ -28,7 +29,8 @@ def instance_colours(key: str, count: int) -> UInt8[np.ndarray, "n 3"]:
     """
     grid = _grid(_levels(count))
     grid = seeds.generator("instances", key).permutation(grid)
-    return grid[:count] if len(grid) > 512 else grid[_spread(grid.astype(np.int64), count)]
+    colours: np.ndarray = grid[:count] if len(grid) > SMALL else grid[_spread(grid.astype(np.int64), count)]
+    return colours
 
 
 def least_distance(count: int) -> int:
@@ -46,7 +48,8 @@ def _levels(count: int) -> int:
 def _grid(levels: int) -> UInt8[np.ndarray, "n 3"]:
     level = 255 - 255 // (levels - 1) * np.arange(levels)
     colours = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1).reshape(-1, 3)
-    return colours[(colours**2).sum(axis=1) >= FROM_BLACK**2].astype(np.uint8)
+    far: np.ndarray = colours[(colours**2).sum(axis=1) >= FROM_BLACK**2]
+    return far.astype(np.uint8)
 
 
 def _spread(colours: Int64[np.ndarray, "n 3"], count: int) -> list[int]:
@@ -59,9 +62,6 @@ def _spread(colours: Int64[np.ndarray, "n 3"], count: int) -> list[int]:
         chosen.append(best)
         distance = np.minimum(distance, ((colours - colours[best]) ** 2).sum(axis=1))
     return chosen
-
-
-Mask = Bool[np.ndarray, "h w"] | Mapping[str, Any] | masks.Runs
 
 
 def paint_masks(found: Sequence[Any], shape: tuple[int, int], key: str) -> UInt8[np.ndarray, "h w 3"]:
@@ -78,7 +78,8 @@ def paint_masks(found: Sequence[Any], shape: tuple[int, int], key: str) -> UInt8
     ids = np.zeros(shape[0] * shape[1], np.int32)
     for rank, number in enumerate(order, start=1):
         ids[masks.pixels(runs[number])] = rank
-    return _with_black(instance_colours(key, len(runs)))[ids.reshape(shape[::-1]).T]
+    painted: np.ndarray = _with_black(instance_colours(key, len(runs)))[ids.reshape(shape[::-1]).T]
+    return painted
 
 
 def _runs(mask: Any, shape: tuple[int, int]) -> masks.Runs:
@@ -124,7 +125,9 @@ def paint_ids(
     if unknown:
         raise ImageError("unknown-label", f"object {unknown[0]}, expected one of {order.tolist()[:20]}")
     colours = _with_black(instance_colours(key, len(order)))
-    return colours[np.array([rank[number] for number in there.tolist()])[where.reshape(ids.shape)]]
+    ranks = np.array([rank[number] for number in there.tolist()])[where.reshape(ids.shape)]
+    painted: np.ndarray = colours[ranks]
+    return painted
 
 
 def order_by_size(ids: Integer[np.ndarray, "h w"]) -> list[int]:

@@ -50,7 +50,7 @@ def _decompressed(text: str | bytes) -> Runs:
     return numbers
 
 
-def runs_of_polygons(polygons: Sequence[Sequence[float]], shape: tuple[int, int]) -> Runs:
+def runs_of_polygons(polygons: Sequence[Any], shape: tuple[int, int]) -> Runs:
     """Fills polygons (x, y, x, y, ... in pixels) as COCO's own tools do, and joins them.
 
     Raises:
