@@ -8,7 +8,14 @@ PACKAGES = ("visent", "tokenizer", "manifests", "pipelines", "trainer")
 
 EXTRAS = {
     # Media in, shards out. Beam pins a good part of what else may be installed.
-    "pipelines": ["apache-beam>=2.77", "av>=14,<19", "opencv-python-headless>=4.10", "gcsfs>=2026.1", "scipy>=1.13"],
+    "pipelines": [
+        "apache-beam>=2.77",
+        "av>=14,<19",
+        "opencv-python-headless>=4.10",
+        "gcsfs>=2026.1",
+        "scipy>=1.13",
+        "pycocotools>=2.0.8",
+    ],
     # Shards in, model out.
     "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11"],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
