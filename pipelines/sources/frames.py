@@ -15,12 +15,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pipelines.sources.base import Encoded, Example, Item, Reject
-from pipelines.sources.dataset import Dataset, option
+from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import IMAGE_ENDINGS, below, readable
 from pipelines.sources.reading import read_file
 from pipelines.sources.video_frames import MAX_SHORT_SIDE
 from tokenizer.images import decode_image
-from visent.errors import UserError
+from visent.errors import UserError, unknown
 
 PROBED = 50  # folders counted for the estimate
 NAMED = 5  # frames that a reject names
@@ -52,6 +52,11 @@ class FrameFolders(Dataset):
         if self.frames is not None and self.stride != 1:
             raise UserError("--frames spreads the frames over the video, --stride fixes their distance; give one")
 
+    @property
+    def roles(self) -> Mapping[str, RoleKind]:
+        """The clip."""
+        return {"frames": "clip"}
+
     def clips(
         self,
         item: Item,
@@ -62,7 +67,7 @@ class FrameFolders(Dataset):
     ) -> Iterator[Example | Reject]:
         """Reads a video's frames as `numbered` finds them and `keep` keeps them; `rate` is in frames per second.
 
-        `item.data` goes into the rows' meta.
+        `roles` says for each role what its bytes become; `item.data["meta"]` goes into every row.
         """
         try:
             frames = keep(numbered(self.root, patterns))
@@ -71,20 +76,19 @@ class FrameFolders(Dataset):
             yield Reject(key=item.key, source=source, stage="read", reason=error.reason, detail=error.detail)
             return
         times = {n: (n - min(frames)) / rate for n in frames} if rate else None
-        yield from self.cut(item, frames, roles, times, item.data)
+        yield from self.cut(item, frames, roles, times)
 
     def cut(
         self,
         item: Item,
         frames: Frames,
         roles: Mapping[str, Callable[[bytes], Any]],
-        times: Mapping[int, float] | None,
-        meta: Mapping[str, Any],
+        times: Mapping[int, float] | None = None,
     ) -> Iterator[Example | Reject]:
         """Cuts a video as the options say: see `frame_clips`."""
         numbers = picked(list(frames), self.stride, self.frames)[: self.max_frames]
         kept = {n: frames[n] for n in numbers}
-        return frame_clips(self.root, item, kept, roles, self.frames_per_clip, times, meta)
+        return frame_clips(self.root, item, kept, roles, self.frames_per_clip, times)
 
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Counts the files in some of the folders."""
@@ -94,6 +98,26 @@ class FrameFolders(Dataset):
             return 0
         taken = [min(len(picked(range(n), self.stride, self.frames)), self.max_frames or n) for n in counts]
         return round(sum(taken) * len(items) / len(counts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedFolders(FrameFolders):
+    """Frame folders with annotations of the frames, which can be chosen."""
+
+    annotations: tuple[str, ...] = ()
+
+    drawings: ClassVar[tuple[str, ...]] = ()  # the annotations that the dataset has
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for role in self.annotations:
+            if role not in self.drawings:
+                raise unknown("annotation", role, self.drawings)
+
+    @property
+    def roles(self) -> Mapping[str, RoleKind]:
+        """The clip, and a clip of each annotation."""
+        return {"frames": "clip", **dict.fromkeys(self.annotations, "clip")}
 
 
 def picked(numbers: Sequence[int], stride: int = 1, frames: int | None = None) -> Sequence[int]:
@@ -168,12 +192,11 @@ def frame_clips(
     roles: Mapping[str, Callable[[bytes], Any]],
     frames_per_clip: int,
     times: Mapping[int, float] | None = None,
-    meta: Mapping[str, Any] | None = None,
 ) -> Iterator[Example | Reject]:
     """Gives runs of frames as clips, key `<video>#<n>`; `roles` says what the bytes of each role become, input first.
 
     A clip that lacks a file of a role is a reject, so that no clip hides a jump; the next clip begins where it would
-    have. `meta` gets the `frames` (their numbers) and their `times` in seconds, where known.
+    have. A row's meta is `item.data["meta"]`, the `frames` (their numbers) and their `times` in seconds, where known.
     """
     source = readable(next(iter(item.files.values())))
     if not frames:
@@ -181,7 +204,7 @@ def frame_clips(
     numbers = list(frames)
     for start in range(0, len(numbers), frames_per_clip):
         chosen = numbers[start : start + frames_per_clip]
-        about = {**(meta or {}), "frames": chosen}
+        about = {**item.data.get("meta", {}), "frames": chosen}
         if times is not None:
             about["times"] = [round(times[n], 3) for n in chosen]
         key = f"{item.key}#{start // frames_per_clip:05d}"
@@ -249,6 +272,15 @@ def _count(folder: str) -> int:
         return sum(1 for _ in os.scandir(folder))
     except OSError:
         return 0
+
+
+def video_item(root: str, name: str, folders: Mapping[str, str], **data: Any) -> Item:
+    """Makes the item of a listed video from its folder for each role, the frames' first.
+
+    One that lacks a folder is to be rejected as "missing-<role>".
+    """
+    missing = next((role for role, path in folders.items() if not os.path.isdir(below(root, path))), None)  # noqa: PTH112
+    return Item(key=readable(name), files=folders, data=data, reject=f"missing-{missing}" if missing else "")
 
 
 def names_in(root: str, folder: str) -> list[str]:

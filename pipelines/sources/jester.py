@@ -1,15 +1,14 @@
 """Jester v1 (Materzynska et al., The Jester Dataset: A Large-Scale Video Dataset of Human Gestures, 2019)."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 from pipelines.sources.base import Example, Item, Reject
-from pipelines.sources.dataset import RoleKind
-from pipelines.sources.files import below, read_list, readable
-from pipelines.sources.frames import FrameFolders, frame, names_in, with_gaps
+from pipelines.sources.files import below, read_list
+from pipelines.sources.frames import FrameFolders, frame, video_item, with_gaps
 
 FOLDER = "20bn-jester-v1"
 LISTS = {"train": "train", "val": "validation", "test": "test"}
@@ -31,24 +30,18 @@ class Jester(FrameFolders):
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     items_per_shard: ClassVar[int] = 512
 
-    @property
-    def roles(self) -> Mapping[str, RoleKind]:
-        """The clip."""
-        return {"frames": "clip"}
-
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the ids of the split's list; the class index is the label's place among the labels."""
         lines = read_list(self.root, f"jester-v1-{LISTS[split]}.csv")
         labels = read_list(self.root, "jester-v1-labels.csv")
-        there = set(names_in(self.root, FOLDER)) if lines else set()
         for line in lines:
             name, _, label = (part.strip() for part in line.partition(";"))
-            data: dict[str, Any] = {"class": label} if label else {}
+            meta: dict[str, Any] = {"class": label} if label else {}
             if label in labels:
-                data["class_index"] = labels.index(label)
-            reject = "unknown-class" if label and labels and label not in labels else ""
-            reject = reject if name in there else "missing-frames"
-            yield Item(key=readable(name), files={"frames": below(FOLDER, name)}, data=data, reject=reject)
+                meta["class_index"] = labels.index(label)
+            item = video_item(self.root, name, {"frames": below(FOLDER, name)}, meta=meta)
+            unknown = label and labels and label not in labels
+            yield replace(item, reject=item.reject or "unknown-class") if unknown else item
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads the clips of a gesture; frames count from 1 without gaps."""

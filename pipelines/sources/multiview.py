@@ -1,10 +1,10 @@
 """Renders of one object from many sides, as SyncDreamer (Liu et al., 2023) and others keep them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,9 +12,9 @@ from PIL import Image
 
 from pipelines.render.depth import depth_to_rgb
 from pipelines.sources.base import Encoded, Example, Item, Reject
-from pipelines.sources.dataset import RoleKind, option
+from pipelines.sources.dataset import option
 from pipelines.sources.files import readable
-from pipelines.sources.frames import FrameFolders, drawn, names_in
+from pipelines.sources.frames import AnnotatedFolders, drawn, names_in
 from tokenizer.images import decode_image, decode_labels, open_still
 
 Background = Literal["white", "black"]
@@ -22,8 +22,8 @@ NOTHING = 65535  # depth of the background
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multiview(FrameFolders):
-    """Multiview renders: a clip of the views of one object, and with --depth their depth maps.
+class Multiview(AnnotatedFolders):
+    """Multiview renders: a clip of the views of one object, and their depth maps.
 
     <root>/<object>/000.png ...        (RGBA)
     <root>/<object>/000-depth.png ...  (16 bit distances, 65535 = background)
@@ -31,12 +31,9 @@ class Multiview(FrameFolders):
 
     root: str
     background: Literal["white", "black"] = option("white", "Colour behind the transparent parts.")
-    depth: bool = option(False, "Add role depth.")
+    annotations: tuple[str, ...] = option((), "Roles beside the frames, of depth.")
 
-    @property
-    def roles(self) -> Mapping[str, RoleKind]:
-        """The views, and their depth."""
-        return {"frames": "clip", "depth": "clip"} if self.depth else {"frames": "clip"}
+    drawings: ClassVar[tuple[str, ...]] = ("depth",)
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the folders."""

@@ -1,15 +1,15 @@
 """Objaverse as Zero-1-to-3 renders it (Liu et al., Zero-1-to-3: Zero-shot One Image to 3D Object, 2023)."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
 from pipelines.sources.base import Example, Item, Reject
-from pipelines.sources.dataset import RoleKind, option
-from pipelines.sources.files import below, readable
-from pipelines.sources.frames import FrameFolders, names_in, with_gaps
+from pipelines.sources.dataset import option
+from pipelines.sources.files import below
+from pipelines.sources.frames import FrameFolders, names_in, video_item, with_gaps
 from pipelines.sources.multiview import view
 from pipelines.sources.reading import read_json
 from visent.errors import UserError
@@ -32,22 +32,17 @@ class Objaverse(FrameFolders):
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     items_per_shard: ClassVar[int] = 256
 
-    @property
-    def roles(self) -> Mapping[str, RoleKind]:
-        """The views."""
-        return {"frames": "clip"}
-
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the publisher's valid objects, the first 99 of a hundred in the file's order for training."""
         valid = read_json(below(self.root, "views_release", LIST))
         if not isinstance(valid, list) or not all(isinstance(uid, str) for uid in valid):
             raise UserError(f"{LIST} holds no list of uids; fetch it again")
         there = set(names_in(self.root, "views_release"))
-        left_out["objects that are not in the list of valid ones"] += len(there - set(valid)) if split == "train" else 0
+        if split == "train" and there - set(valid):
+            left_out["objects that are not in the list of valid ones"] += len(there - set(valid))
         first = len(valid) * 99 // 100
         for uid in valid[:first] if split == "train" else valid[first:]:
-            folder = below("views_release", uid)
-            yield Item(key=readable(uid), files={"frames": folder}, reject="" if uid in there else "missing-frames")
+            yield video_item(self.root, uid, {"frames": below("views_release", uid)})
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads the twelve views."""
