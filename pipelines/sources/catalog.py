@@ -15,6 +15,9 @@ DATASETS = {
     # any files of a kind
     "videos": "pipelines.sources.videos:Videos",
     "webdataset": "pipelines.sources.webdataset:Webdataset",
+    # images
+    "datacomp": "pipelines.sources.datacomp:DataComp",
+    "laion": "pipelines.sources.laion:LAION",
     # images and annotations
     "ade20k": "pipelines.sources.ade20k:ADE20K",
     "ade20k_full": "pipelines.sources.ade20k_full:ADE20KFull",
