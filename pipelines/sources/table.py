@@ -13,6 +13,7 @@ from pipelines.render.depth import draw_depth
 from pipelines.render.labels import draw_labels
 from pipelines.sources.base import Encoded, Example, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
+from pipelines.sources.selection import cell
 from tokenizer.listing import readable
 from visent.errors import UserError, unknown
 
@@ -46,18 +47,18 @@ class Table(Dataset):
         A row without a picture is a reject of stage "read", reason "missing-<role>".
         """
         if self.key_column is not None:
-            name = plain(row.get(self.key_column))
+            name = plain(cell(row, self.key_column))
             if name in (None, ""):
                 detail = f"column {self.key_column} is empty"
                 return Reject(key=key, source=source, stage="read", reason="no-key", detail=detail)
-            key = readable(str(name))
+            key = readable(str(int(name) if isinstance(name, float) and name.is_integer() else name))
         media = {}
         for role, column in columns.items():
             data = picture_bytes(row.get(column))
             if data is None:
                 return Reject(key=key, source=source, stage="read", reason=f"missing-{role}")
             media[role] = self._make(role)(data)
-        meta = {name: plain(row.get(column)) for name, column in named(self.meta, "--meta").items()}
+        meta = {name: plain(cell(row, column)) for name, column in named(self.meta, "--meta").items()}
         known = {name: value for name, value in meta.items() if value is not None}
         return Example(key=key, source=source, media=media, meta=known)
 

@@ -33,42 +33,41 @@ class Sample:
     detail: str = ""
 
 
-def _every(_: str) -> bool:
-    return True
-
-
-def samples(path: str, cut: list[str], wanted: Callable[[str], bool] = _every) -> Iterator[Sample]:
-    """Yields the samples in the order of the tar, reading the content only of those whose key is `wanted`.
+def samples(path: str, cut: list[str], wanted: Callable[[str], bool] | None = None) -> Iterator[Sample]:
+    """Yields the samples in the order of the tar; only members whose name is `wanted` are read and given.
 
     A sample whose key came before is faulty ("key-again"): its members stand apart, or the sample is doubled. So is
     one that holds a name twice ("doubled-member"). Where the tar is cut or damaged, `cut` gets the reason.
     """
     seen: set[str] = set()
     for key, group in groupby(_members(path, cut, wanted), key=lambda member: key_of(member[0])):
-        names = list(group)
+        members = list(group)
         if key in seen:
             yield Sample(key=key, fault="key-again", detail="members of this key stand elsewhere in the tar too")
-        elif wanted(key):
-            yield _sample(key, names)
+        else:
+            yield _sample(key, members)
         seen.add(key)
 
 
-def _sample(key: str, found: list[tuple[str, bytes | None]]) -> Sample:
+def _sample(key: str, found: list[tuple[str, bytes | None, str]]) -> Sample:
     members: dict[str, bytes] = {}
-    for name, content in found:
+    names: set[str] = set()
+    for name, content, fault in found:
         ending = ending_of(name)
-        if ending in members:
+        if ending in names:
             return Sample(key=key, fault="doubled-member", detail=f"two members end in {ending}")
-        if content is None:
-            return Sample(
-                key=key, fault="too-large", detail=f"the member ending in {ending} has over {MAX_BYTES} bytes"
-            )
-        members[ending] = content
+        if fault:
+            return Sample(key=key, fault=fault, detail=f"the member ending in {ending} has over {MAX_BYTES} bytes")
+        names.add(ending)
+        if content is not None:
+            members[ending] = content
     return Sample(key=key, members=members)
 
 
-def _members(path: str, cut: list[str], wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
-    """Yields (name, content) of the files in a tar, None for content that is not wanted or too large.
+def _members(
+    path: str, cut: list[str], wanted: Callable[[str], bool] | None
+) -> Iterator[tuple[str, bytes | None, str]]:
+    """Yields (name, content, fault) of the files in a tar, None for content that is not wanted.
 
     `tarfile` takes a file that ends inside a header, or without the closing block of zeros, for a complete one; so the
     block where it stopped is looked at here.
@@ -78,7 +77,9 @@ def _members(path: str, cut: list[str], wanted: Callable[[str], bool]) -> Iterat
             assert tar.fileobj is not None
             for member in tar:
                 if member.isfile():
-                    yield member.name, _content(tar, member) if wanted(key_of(member.name)) else None
+                    read = wanted is None or wanted(member.name)
+                    fault = "too-large" if read and member.size > MAX_BYTES else ""
+                    yield member.name, _content(tar, member) if read and not fault else None, fault
                 tar.members = []  # type: ignore[attr-defined]  # tarfile remembers every member otherwise
             tar.fileobj.seek(tar.offset)
             block = tar.fileobj.read(BLOCK)
@@ -88,9 +89,7 @@ def _members(path: str, cut: list[str], wanted: Callable[[str], bool]) -> Iterat
         cut.append(str(error))
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
-    if member.size > MAX_BYTES:
-        return None
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     content = tar.extractfile(member)
     assert content is not None  # isfile() says so
     return content.read()

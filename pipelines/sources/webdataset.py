@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pipelines.sources.base import Example, Item, Reject
@@ -41,11 +42,13 @@ class Webdataset(Table):
             yield self.of_sample(sample, f"{item.key}/{readable(sample.key)}", source)
         yield from cut_reject(item, cut)
 
-    def of_sample(self, sample: Sample, key: str, source: str) -> Example | Reject:
-        """Makes an example of a sample: its members and the fields of its json are the columns."""
+    def of_sample(
+        self, sample: Sample, key: str, source: str, known: Mapping[str, Any] = MappingProxyType({})
+    ) -> Example | Reject:
+        """Makes an example of a sample: its members, the fields of its json and what else is `known` are columns."""
         if sample.fault:
             return Reject(key=key, source=source, stage="read", reason=sample.fault, detail=sample.detail)
-        row = row_of(sample)
+        row = {**known, **row_of(sample)}
         uid = row.get("uid")
         if self.key_column is None and isinstance(uid, str) and uid:
             key = readable(uid)
