@@ -27,20 +27,26 @@ def manifest() -> None:
 @manifest.command()
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @click.option("--out", default="manifest.toml", show_default=True, metavar="FILE", help="The manifest to write.")
-@click.option("--recipe", default="lvm-lite", show_default=True, help="Stages and shares: lvm-lite, lvm or delvm.")
+@click.option("--recipe", default="lvm-lite", show_default=True, metavar="NAME",
+              help="Tasks, stages and shares: delvm, delvm-tasks, lvm, lvm-lite, pascal-5i or video-64.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a manifest that is there.")
 def init(datasets: tuple[str, ...], out: str, recipe: str, overwrite: bool) -> None:
-    """Write a commented manifest for finished datasets, with the usual tasks of their roles.
+    """Write a commented manifest for finished datasets, with the tasks that a recipe has for them.
+
+    A dataset serves the tasks of the recipe that name its source, or its own name, and its roles; one that the recipe
+    does not name gets the usual tasks of its roles. Tasks that lack a dataset stand in the manifest as comments, with
+    the command that makes it.
 
     \b
     Example:
       visent manifest init corpus/photos corpus/clips corpus/depth --out manifest.toml --recipe lvm-lite
     """
-    from manifests import edit, files
+    from manifests import files
     from manifests.balance import analyse, load_all
     from manifests.dataset import DatasetFacts, load_facts
     from manifests.manifest import parse_text
     from manifests.tables import console, report_table
+    from manifests.write import new_manifest
     from visent.errors import UserError
 
     if files.exists(out) and not overwrite:
@@ -52,7 +58,7 @@ def init(datasets: tuple[str, ...], out: str, recipe: str, overwrite: bool) -> N
             raise UserError(f"two datasets are named {facts.name!r}: {found[facts.name][0]} and {folder}; give one of "
                             "them another name when tokenizing")  # fmt: skip
         found[facts.name] = (files.relative(folder, files.parent(out)), facts)
-    text = edit.new_manifest(found, recipe)
+    text = new_manifest(found, recipe)
     manifest = parse_text(text, out)
     report = analyse(manifest, load_all(manifest))
     files.write_bytes(out, text.encode())
@@ -116,7 +122,6 @@ def lock(path: str, as_json: bool, out: str | None) -> None:
         return
     tables.console().print(tables.lock_table(resolved))
     click.echo(f"Wrote {target}, digest {resolved.digest[:16]}")
-
 
 
 for command in (balance_command, set_command, check_command, diff_command, plan_command):

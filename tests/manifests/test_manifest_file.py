@@ -11,7 +11,9 @@ from manifests.dataset import load_facts
 from manifests.lock import resolve
 from manifests.manifest import load, parse_text
 from manifests.rebalance import Request, rebalance
+from manifests.recipe import recipe_names
 from manifests.testing import write_random_dataset
+from manifests.write import new_manifest
 from visent.errors import UserError
 
 TEXT = """\
@@ -226,9 +228,9 @@ def folders(corpus: Path) -> dict[str, tuple[str, object]]:
     return {name: (name, load_facts(str(corpus.parent / name))) for name in ("photos", "pairs", "clips")}
 
 
-@pytest.mark.parametrize("recipe", edit.recipe_names())
+@pytest.mark.parametrize("recipe", recipe_names())
 def test_every_recipe_writes_a_manifest_that_resolves(corpus: Path, recipe: str) -> None:
-    text = edit.new_manifest(folders(corpus), recipe)  # type: ignore[arg-type]
+    text = new_manifest(folders(corpus), recipe)  # type: ignore[arg-type]
     text = text.replace('order = "sorted-random" }', 'order = "sorted-random", count = 4 }')
     files.write_bytes(corpus, text.encode())
     lock = resolve(str(corpus))
@@ -236,7 +238,7 @@ def test_every_recipe_writes_a_manifest_that_resolves(corpus: Path, recipe: str)
 
 
 def test_init_names_tasks_by_their_roles(corpus: Path) -> None:
-    text = edit.new_manifest(folders(corpus), "lvm-lite")  # type: ignore[arg-type]
+    text = new_manifest(folders(corpus), "lvm-lite")  # type: ignore[arg-type]
     manifest = parse_text(text, str(corpus))
     found = {task.name: (task.kind, task.sentence) for task in manifest.tasks.values()}
     assert found == {
@@ -252,13 +254,13 @@ def test_init_names_tasks_by_their_roles(corpus: Path) -> None:
 def test_tasks_of_two_datasets_with_the_same_roles_keep_apart(corpus: Path) -> None:
     write_random_dataset(str(corpus.parent / "more"), {"image": "still", "edge": "still"}, examples={"train": 2})
     both = {name: (name, load_facts(str(corpus.parent / name))) for name in ("pairs", "more")}
-    manifest = parse_text(edit.new_manifest(both, "lvm-lite"), str(corpus))
+    manifest = parse_text(new_manifest(both, "lvm-lite"), str(corpus))
     assert {"pairs_edge", "more_edge", "colorization"} <= set(manifest.tasks)
 
 
 def test_an_unknown_recipe_or_one_without_tasks_is_refused(corpus: Path) -> None:
     with pytest.raises(UserError, match=r"recipe 'lvm-light': did you mean 'lvm-lite'"):
-        edit.new_manifest(folders(corpus), "lvm-light")  # type: ignore[arg-type]
+        new_manifest(folders(corpus), "lvm-light")  # type: ignore[arg-type]
     clips = {"clips": folders(corpus)["clips"]}
     with pytest.raises(UserError, match=r"reads tasks of kind single, the datasets give only natural"):
-        edit.new_manifest(clips, "lvm")  # type: ignore[arg-type]
+        new_manifest(clips, "lvm")  # type: ignore[arg-type]
