@@ -1,7 +1,7 @@
 """Pictures of any size on canvases of one size, so that they go through a network in one batch."""
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 
@@ -18,9 +18,16 @@ def placed(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "{
     return np.pad(image, ((0, side - height), (0, side - width), (0, 0)), mode="edge")
 
 
+def inside(shape: tuple[int, ...], side: int) -> Bool[np.ndarray, "{side} {side}"]:
+    """Says where a picture of `shape` (height, width) is on the canvas."""
+    height, width = _scaled(shape[0], shape[1], side)
+    return (np.arange(side) < height)[:, None] & (np.arange(side) < width)
+
+
 def taken(canvas: Float[np.ndarray, "side side *c"], shape: tuple[int, int]) -> Float[np.ndarray, "h w *c"]:
     """Takes from a network's map over the canvas what belongs to the picture of `shape` (height, width)."""
-    return resized(canvas[slice(_scaled(*shape, len(canvas))[0]), slice(_scaled(*shape, len(canvas))[1])], shape)
+    height, width = _scaled(*shape, len(canvas))
+    return resized(canvas[:height, :width], shape)
 
 
 def resized(values: Float[np.ndarray, "a b *c"], shape: tuple[int, int]) -> Float[np.ndarray, "h w *c"]:
