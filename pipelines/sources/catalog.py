@@ -18,6 +18,7 @@ DATASETS = {
     # images
     "datacomp": "pipelines.sources.datacomp:DataComp",
     "laion": "pipelines.sources.laion:LAION",
+    "imagenet": "pipelines.sources.imagenet:ImageNet",
     # images and annotations
     "ade20k": "pipelines.sources.ade20k:ADE20K",
     "ade20k_full": "pipelines.sources.ade20k_full:ADE20KFull",
