@@ -13,19 +13,31 @@ __all__ = ["show", "sources", "tokenize", "verify"]
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("datasets", nargs=-1, required=True, type=FOLDER, metavar="DATASET...")
-def verify(datasets: tuple[str, ...]) -> None:
-    """Check every shard of a dataset against its facts.
+@click.option("--tokenizer", metavar="NAME", help="Tells which codes are a black picture; the datasets' own otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts in place of tables.")
+def verify(datasets: tuple[str, ...], tokenizer: str | None, as_json: bool) -> None:
+    """Check every shard of a dataset against its facts, and look at what its codes are.
 
-    Reads all bytes: checksums, rows, keys, roles and codes, receipts and facts. Ends with exit status 1 when anything
-    is wrong.
+    Reads all bytes: checksums, rows, keys, roles and codes, receipts and facts. Says how much of the codebook each
+    role uses, and which pictures are black or uniform. Ends with exit status 1 when anything is wrong: black pictures
+    are no fault, a key in two shards or datasets of different tokenizers are.
 
     \b
     Example:
       visent verify corpus/photos corpus/clips
     """
-    from pipelines.verify import report, verify_dataset
+    import json
 
-    if not report([verify_dataset(dataset) for dataset in datasets]):
+    from pipelines.verify import report, tokenizer_mismatch, verify_dataset
+
+    results = [verify_dataset(dataset, tokenizer) for dataset in datasets]
+    if as_json:
+        mismatch = tokenizer_mismatch(results)
+        click.echo(json.dumps({"datasets": [result.to_json() for result in results], "problems": mismatch}, indent=1))
+        sound = not mismatch and not any(result.problems for result in results)
+    else:
+        sound = report(results)
+    if not sound:
         raise SystemExit(1)
 
 
