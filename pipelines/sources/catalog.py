@@ -39,6 +39,10 @@ DATASETS = {
     "jester": "pipelines.sources.jester:Jester",
     "multiview": "pipelines.sources.multiview:Multiview",
     "objaverse": "pipelines.sources.objaverse:Objaverse",
+    "davis": "pipelines.sources.davis:DAVIS",
+    "youtube_vos": "pipelines.sources.youtube_vos:YouTubeVOS",
+    "vipseg": "pipelines.sources.vipseg:VIPSeg",
+    "co3d": "pipelines.sources.co3d:CO3D",
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import read_list
-from pipelines.sources.frames import AnnotatedFolders, annotated, frame, video_item, with_gaps
+from pipelines.sources.frame_files import annotated, with_gaps
+from pipelines.sources.frames import AnnotatedFolders, frame, video_item
 from pipelines.sources.video_masks import VOID, mask, objects
 from visent.errors import UserError
 

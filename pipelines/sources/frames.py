@@ -2,10 +2,9 @@
 
 import io
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +15,8 @@ from PIL import Image
 
 from pipelines.sources.base import Encoded, Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
-from pipelines.sources.files import IMAGE_ENDINGS, below, readable
+from pipelines.sources.files import below, readable
+from pipelines.sources.frame_files import Files, Frames, FramesError, numbered
 from pipelines.sources.reading import read_file
 from pipelines.sources.video_frames import MAX_SHORT_SIDE
 from tokenizer.images import decode_image
@@ -26,7 +26,6 @@ PROBED = 50  # folders counted for the estimate
 NAMED = 5  # frames that a reject names
 
 Pixels = UInt8[np.ndarray, "h w 3"]
-Frames = Mapping[int, Mapping[str, str]]  # frame number -> role -> path below the root; a missing file is absent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class FrameFolders(Dataset):
         self,
         item: Item,
         patterns: Mapping[str, str],
-        roles: Mapping[str, Callable[[bytes], Any]],
+        roles: Mapping[str, Callable[..., Any]],
         keep: Callable[[Frames], Frames] = dict,
         rate: float | None = None,
     ) -> Iterator[Example | Reject]:
@@ -82,7 +81,7 @@ class FrameFolders(Dataset):
         self,
         item: Item,
         frames: Frames,
-        roles: Mapping[str, Callable[[bytes], Any]],
+        roles: Mapping[str, Callable[..., Any]],
         times: Mapping[int, float] | None = None,
     ) -> Iterator[Example | Reject]:
         """Cuts a video as the options say: see `frame_clips`."""
@@ -130,73 +129,20 @@ def picked(numbers: Sequence[int], stride: int = 1, frames: int | None = None) -
     return [numbers[(2 * i * last + frames - 1) // (2 * (frames - 1))] for i in range(frames)]  # rounded
 
 
-class FramesError(ValueError):
-    """A folder of frames that cannot be listed; `reason` is a short stable word."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
-
-
-def numbered(root: str, patterns: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    """Finds the frames of a video by number: what `%d` in each role's pattern (`bear/img_%d.jpg`) stands for.
-
-    A pattern that ends in `%d` takes any ending of a picture. An absent folder has no frames.
-
-    Raises:
-        FramesError: "unreadable" for a folder, "duplicate-frame" for two files of one role and number.
-    """
-    frames: dict[int, dict[str, str]] = {}
-    for role, pattern in patterns.items():
-        folder, name = os.path.split(pattern)
-        before, after = name.split("%d")
-        ending = re.escape(after) if after else "(?:" + "|".join(map(re.escape, sorted(IMAGE_ENDINGS))) + ")"
-        fits = re.compile(re.escape(before) + r"([0-9]+)" + ending, re.IGNORECASE)
-        for file in _names(below(root, folder)):
-            if match := fits.fullmatch(file):
-                files = frames.setdefault(int(match[1]), {})
-                if role in files:
-                    raise FramesError("duplicate-frame", f"{readable(files[role])} and {readable(file)}")
-                files[role] = below(folder, file)
-    return dict(sorted(frames.items()))
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names stay text
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise FramesError("unreadable", f"{readable(folder)}: {error.strerror}") from error
-
-
-def with_gaps(frames: Frames, step: int = 1, first: int | None = None, last: int | None = None) -> Frames:
-    """Adds the numbers that must be there, `step` apart, without files: where the publisher numbers without gaps."""
-    if not frames and (first is None or last is None):
-        return frames
-    low = min(frames) if first is None else first
-    high = max(frames) if last is None else last
-    expected: Frames = {n: {} for n in range(low, high + 1, step)}
-    return dict(sorted({**expected, **frames}.items()))
-
-
-def annotated(frames: Frames, roles: Sequence[str]) -> Frames:
-    """Keeps the frames that have every role: where the publisher annotates only some frames."""
-    return {n: files for n, files in frames.items() if all(role in files for role in roles)}
-
-
 def frame_clips(
     root: str,
     item: Item,
     frames: Frames,
-    roles: Mapping[str, Callable[[bytes], Any]],
+    roles: Mapping[str, Callable[..., Any]],
     frames_per_clip: int,
     times: Mapping[int, float] | None = None,
 ) -> Iterator[Example | Reject]:
     """Gives runs of frames as clips, key `<video>#<n>`; `roles` says what the bytes of each role become, input first.
 
-    A clip that lacks a file of a role is a reject, so that no clip hides a jump; the next clip begins where it would
-    have. A row's meta is `item.data["meta"]`, the `frames` (their numbers) and their `times` in seconds, where known.
+    A clip that lacks a file of a role is a reject, so that no clip hides a jump; the next begins where it would have.
+    Where a frame has several files of a role, its function gets the bytes of each.
+
+    A row's meta is `item.data["meta"]`, the `frames` (their numbers) and their `times` in seconds, where known.
     """
     source = readable(next(iter(item.files.values())))
     if not frames:
@@ -212,26 +158,37 @@ def frame_clips(
 
 
 def _clip(
-    root: str, clip: Example, frames: Sequence[Mapping[str, str]], roles: Mapping[str, Callable[[bytes], Any]]
+    root: str, clip: Example, frames: Sequence[Files], roles: Mapping[str, Callable[..., Any]]
 ) -> Example | Reject:
-    media: dict[str, list[Any]] = {}
+    media = {}
     for role, make in roles.items():
         missing = [n for n, files in zip(clip.meta["frames"], frames, strict=True) if role not in files]
         if missing:
             named = ", ".join(str(n) for n in missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
             return _reject(clip, "list", f"missing-{role}", f"no file for frame {named}")
         sizes: Counter[tuple[int, int]] = Counter()
-        media[role] = []
+        stills = []
         for files in frames:
-            data = read_file(clip.key, readable(files[role]), below(root, files[role]))
+            data = _read(root, clip, files[role])
             if isinstance(data, Reject):
-                return data
-            sizes.update(_size(data))
-            media[role].append(make(data))
+                return replace(data, reason=f"missing-{role}") if data.reason == "missing" else data
+            sizes.update(_size(data[0]))
+            stills.append(make(*data))
         if len(sizes) > 1:
             text = " and ".join(f"{count} of {w} x {h}" for (w, h), count in sizes.most_common())
             return _reject(clip, "align", "sizes-differ", f"frames of role {role}: {text}")
+        media[role] = stills
     return Example(key=clip.key, source=clip.source, media=media, meta=clip.meta)
+
+
+def _read(root: str, clip: Example, paths: str | tuple[str, ...]) -> list[bytes] | Reject:
+    found = []
+    for path in (paths,) if isinstance(paths, str) else paths:
+        data = read_file(clip.key, readable(path), below(root, path))
+        if isinstance(data, Reject):
+            return data
+        found.append(data)
+    return found
 
 
 def _reject(clip: Example, stage: str, reason: str, detail: str) -> Reject:
@@ -281,19 +238,3 @@ def video_item(root: str, name: str, folders: Mapping[str, str], **data: Any) ->
     """
     missing = next((role for role, path in folders.items() if not os.path.isdir(below(root, path))), None)  # noqa: PTH112
     return Item(key=readable(name), files=folders, data=data, reject=f"missing-{missing}" if missing else "")
-
-
-def names_in(root: str, folder: str) -> list[str]:
-    """Lists the videos of a dataset: the folders in a folder of `root`, sorted, hidden ones left out.
-
-    An absent folder has none.
-
-    Raises: `UserError` when it cannot be listed.
-    """
-    path = below(root, folder)
-    if not os.path.isdir(path):  # noqa: PTH112 - a path given as text stays text
-        return []
-    try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"cannot list {readable(path)}: {error.strerror}") from error

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.files import below, read_list
-from pipelines.sources.frames import FrameFolders, frame, video_item, with_gaps
+from pipelines.sources.frame_files import with_gaps
+from pipelines.sources.frames import FrameFolders, frame, video_item
 
 FOLDER = "20bn-jester-v1"
 LISTS = {"train": "train", "val": "validation", "test": "test"}

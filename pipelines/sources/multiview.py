@@ -14,7 +14,8 @@ from pipelines.render.depth import depth_to_rgb
 from pipelines.sources.base import Encoded, Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import readable
-from pipelines.sources.frames import AnnotatedFolders, drawn, names_in
+from pipelines.sources.frame_files import names_in
+from pipelines.sources.frames import AnnotatedFolders, drawn
 from tokenizer.images import decode_image, decode_labels, open_still
 
 Background = Literal["white", "black"]

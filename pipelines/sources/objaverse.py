@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
-from pipelines.sources.frames import FrameFolders, names_in, video_item, with_gaps
+from pipelines.sources.frame_files import names_in, with_gaps
+from pipelines.sources.frames import FrameFolders, video_item
 from pipelines.sources.multiview import view
 from pipelines.sources.reading import read_json
 from visent.errors import UserError

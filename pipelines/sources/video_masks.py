@@ -36,13 +36,13 @@ def mask(data: bytes) -> Encoded:
     return drawn(data, decode=draw_mask)
 
 
-def draw_mask(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """Paints white where a map of ids is not 0.
+def draw_mask(data: bytes, least: int = 1) -> UInt8[np.ndarray, "h w 3"]:
+    """Paints white where a map of ids or grey values is `least` or more.
 
     Raises:
         ImageError: it is no such map.
     """
-    there = decode_labels(data) > 0
+    there = decode_labels(data) >= least
     return np.repeat(np.where(there, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
 
 

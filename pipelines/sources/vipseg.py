@@ -1,20 +1,30 @@
 """VIPSeg (Miao et al., Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from jaxtyping import Integer
+
+from pipelines.render.labels import paint
+from pipelines.render.palettes import Colour, vipseg
+from pipelines.render.panoptic import decode_ids, segment_colours
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
-from pipelines.sources.files import below, read_list
-from pipelines.sources.frames import AnnotatedFolders, drawn, frame, names_in, video_item
-from pipelines.sources.video_panoptic import VideoColours, paint_segments
-from tokenizer.images import decode_labels
+from pipelines.sources.files import below, read_list, readable
+from pipelines.sources.frame_files import names_in
+from pipelines.sources.frames import AnnotatedFolders, drawn, frame, video_item
+from pipelines.sources.reading import parsed_once, read_json
+from pipelines.sources.video_masks import OfVideo, paint_segments
+from tokenizer.images import ImageError, decode_labels
+from visent.errors import UserError
 
 STUFF = 125  # smaller values of a mask are classes, larger ones class * 100 + object
+COLOURS: Mapping[int, Colour] = {n: (int(r), int(g), int(b)) for n, (r, g, b) in enumerate(vipseg()) if n}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +78,69 @@ class VIPSeg(AnnotatedFolders):
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads the frames and their masks."""
-        folders = {role: item.files[role] for role in self.roles}
-        decode, segments = decode_labels, None
-        if "annotations" in item.files:
-            decode = decode_rgb
-            segments = segments_by_video(below(self.root, item.files["annotations"])).get(item.key, {})
+        patterns = {role: f"{item.files[role]}/%d" for role in self.roles}
         roles: dict[str, Callable[[bytes], Any]] = {"frames": frame}
-        for role in self.annotations:
-            colours = VideoColours(item.key, below(self.root, item.files[role]), PALETTE, decode, class_of, segments)
-            classes = None if segments is None else {number: one[0] for number, one in segments.items()}
-            roles["panoptic"] = partial(drawn, decode=partial(paint_segments, decode=decode, colours=colours))
-            roles["semantic"] = partial(drawn, decode=partial(draw_classes, classes=classes))
-        patterns = {role: f"{folder}/%d" for role, folder in folders.items()}
-        return self.clips(item, patterns, {role: roles[role] for role in self.roles})
+        if self.annotations:
+            draw = self._in_rgb(item) if "annotations" in item.files else self._in_16_bit(item)
+            roles |= {role: partial(drawn, decode=draw[role]) for role in self.annotations}
+        return self.clips(item, patterns, roles)
+
+    def _in_16_bit(self, item: Item) -> dict[str, Callable[[bytes], Any]]:
+        folder = below(self.root, item.files[self.annotations[0]])
+        colours = OfVideo(lambda: segment_colours(segments_in(folder), COLOURS, item.key))
+        return {
+            "panoptic": lambda data: paint_segments(decode_labels(data), colours()),
+            "semantic": lambda data: paint(classes_of(decode_labels(data)), vipseg()),
+        }
+
+    def _in_rgb(self, item: Item) -> dict[str, Callable[[bytes], Any]]:
+        segments = segments_by_video(below(self.root, item.files["annotations"])).get(item.key, {})
+        colours = OfVideo(lambda: segment_colours(segments, COLOURS, item.key))
+        classes = OfVideo(lambda: {number: COLOURS[category] for number, category in segments.items()})
+        return {
+            "panoptic": lambda data: paint_segments(decode_ids(data), colours()),
+            "semantic": lambda data: paint_segments(decode_ids(data), classes()),
+        }
+
+
+def classes_of(ids: Integer[np.ndarray, "..."]) -> Integer[np.ndarray, "..."]:
+    """Returns the class of each value of a 16-bit mask."""
+    return np.where(ids < STUFF, ids, ids // 100)
+
+
+def segments_in(folder: str) -> dict[int, int]:
+    """Finds all segments in the 16-bit masks of a video and their classes, the one of most pixels first.
+
+    A mask that cannot be decoded, or a class that VIPSeg does not have, is passed over: its frame is rejected itself.
+    """
+    sizes = np.zeros(1 << 16, np.int64)
+    for path in sorted(Path(folder).glob("*.png")):
+        try:
+            sizes += np.bincount(decode_labels(path.read_bytes()).ravel(), minlength=1 << 16)
+        except (ImageError, OSError):
+            continue
+    there = np.flatnonzero(sizes)
+    by_size = there[np.argsort(-sizes[there], kind="stable")].tolist()
+    classes = {number: int(classes_of(np.array(number))) for number in by_size}
+    return {number: category for number, category in classes.items() if category in COLOURS}
+
+
+@parsed_once
+def segments_by_video(path: str) -> Mapping[str, Mapping[int, int]]:
+    """Reads panoptic_gt_VIPSeg.json: of each video the segment ids and their classes, the one of most pixels first.
+
+    Raises: `UserError` when it is no such file.
+    """
+    try:
+        return {video["video_id"]: _by_size(video["annotations"]) for video in read_json(path)["annotations"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{readable(path)} is no panoptic_gt_VIPSeg.json: {error!r}; make it again") from error
+
+
+def _by_size(frames: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    sizes: Counter[int] = Counter()
+    classes = {}
+    for segment in (segment for one in frames for segment in one["segments_info"]):
+        sizes[segment["id"]] += segment["area"]
+        classes[segment["id"]] = segment["category_id"] + 1  # counts classes from 0
+    return {number: classes[number] for number, _ in sizes.most_common() if classes[number] in COLOURS}

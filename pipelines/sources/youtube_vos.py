@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
-from pipelines.sources.frames import AnnotatedFolders, Frames, annotated, frame, names_in, video_item
+from pipelines.sources.frame_files import Frames, annotated, names_in
+from pipelines.sources.frames import AnnotatedFolders, frame, video_item
 from pipelines.sources.reading import read_json
 from pipelines.sources.video_masks import ANY_ID, mask, objects
 from visent.errors import UserError

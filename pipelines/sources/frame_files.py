@@ -1,0 +1,82 @@
+"""The files of videos kept as folders of numbered frames: which number and which role each has."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from pipelines.sources.files import IMAGE_ENDINGS, below, readable
+from visent.errors import UserError
+
+Files = Mapping[str, str | tuple[str, ...]]  # role -> path below the root, or paths; a missing one is absent
+Frames = Mapping[int, Files]  # by the frame's number
+
+
+class FramesError(ValueError):
+    """A folder of frames that cannot be listed; `reason` is a short stable word."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def numbered(root: str, patterns: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """Finds the frames of a video by number: what `%d` in each role's pattern (`bear/img_%d.jpg`) stands for.
+
+    A pattern that ends in `%d` takes any ending of a picture. An absent folder has no frames.
+
+    Raises:
+        FramesError: "unreadable" for a folder, "duplicate-frame" for two files of one role and number.
+    """
+    frames: dict[int, dict[str, str]] = {}
+    for role, pattern in patterns.items():
+        folder, name = os.path.split(pattern)
+        before, after = name.split("%d")
+        ending = re.escape(after) if after else "(?:" + "|".join(map(re.escape, sorted(IMAGE_ENDINGS))) + ")"
+        fits = re.compile(re.escape(before) + r"([0-9]+)" + ending, re.IGNORECASE)
+        for file in _names(below(root, folder)):
+            if match := fits.fullmatch(file):
+                files = frames.setdefault(int(match[1]), {})
+                if role in files:
+                    raise FramesError("duplicate-frame", f"{readable(files[role])} and {readable(file)}")
+                files[role] = below(folder, file)
+    return dict(sorted(frames.items()))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names stay text
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FramesError("unreadable", f"{readable(folder)}: {error.strerror}") from error
+
+
+def with_gaps(frames: Frames, step: int = 1, first: int | None = None, last: int | None = None) -> Frames:
+    """Adds the numbers that must be there, `step` apart, without files: where the publisher numbers without gaps."""
+    if not frames and (first is None or last is None):
+        return frames
+    low = min(frames) if first is None else first
+    high = max(frames) if last is None else last
+    expected: Frames = {n: {} for n in range(low, high + 1, step)}
+    return dict(sorted({**expected, **frames}.items()))
+
+
+def annotated(frames: Frames, roles: Sequence[str]) -> Frames:
+    """Keeps the frames that have every role: where the publisher annotates only some frames."""
+    return {n: files for n, files in frames.items() if all(role in files for role in roles)}
+
+
+def names_in(root: str, folder: str) -> list[str]:
+    """Lists the videos of a dataset: the folders in a folder of `root`, sorted, hidden ones left out.
+
+    An absent folder has none.
+
+    Raises: `UserError` when it cannot be listed.
+    """
+    path = below(root, folder)
+    if not os.path.isdir(path):  # noqa: PTH112 - a path given as text stays text
+        return []
+    try:
+        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"cannot list {readable(path)}: {error.strerror}") from error
