@@ -72,7 +72,7 @@ def people_found(output: Float32[np.ndarray, "2254 13"], shape: tuple[int, ...])
     values, scores = output[sure, :12].astype(np.float64) / DETECTOR_SIDE, scores[sure]
     points = values.reshape(-1, 6, 2)  # centre, size, then four points of the body
     points[:, [0, 2, 3, 4, 5]] += _anchors()[sure][:, None]
-    squares = []
+    squares: list[Square] = []
     while len(points) and len(squares) < MOST_PEOPLE:
         same = _overlaps(points) > OVERLAP
         same[0] = True

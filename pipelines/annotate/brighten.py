@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ BLOCKS = 3  # in each of the two local branches
 HEADS = 4  # of the attention
 PARAMETERS = 161
 
-Tensors = Mapping[str, Any]
+Tensors = Mapping[str, Array]
 
 
 class IAT:
@@ -33,7 +32,7 @@ class IAT:
     batch_size = 4
     exact = False
 
-    def __init__(self, tensors: Tensors, side: int) -> None:
+    def __init__(self, tensors: Mapping[str, np.ndarray], side: int) -> None:
         self._tensors, self._side = {name: jnp.asarray(values) for name, values in tensors.items()}, side
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 4"]:
@@ -46,7 +45,8 @@ class IAT:
 
     def draw(self, output: Float[np.ndarray, "s s 3"], image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the bright picture."""
-        return np.rint(255 * np.clip(taken(output, image.shape[:2]), 0, 1)).astype(np.uint8)
+        bright: np.ndarray = np.rint(255 * np.clip(taken(output, image.shape[:2]), 0, 1)).astype(np.uint8)
+        return bright
 
 
 def load(files: Sequence[Path], size: int) -> IAT:
@@ -77,7 +77,7 @@ def _brightened(tensors: Tensors, pictures: UInt8[Array, "n s s 4"]) -> Float[Ar
     return jnp.clip(mixed, 1e-8, 1.0) ** gamma[:, None, None, None]
 
 
-def _below(tensors: Tensors, prefix: str) -> dict[str, Any]:
+def _below(tensors: Tensors, prefix: str) -> dict[str, Array]:
     return {name[len(prefix) + 1 :]: values for name, values in tensors.items() if name.startswith(prefix + ".")}
 
 

@@ -21,7 +21,8 @@ def draw(image: UInt8[np.ndarray, "h w 3"], key: str) -> UInt8[np.ndarray, "h w 
     light = _linear(image.astype(np.float32) / 255)
     noise = generator("noise", key, of_pixels(image)).standard_normal(image.shape, np.float32)
     noisy = np.clip(light + noise * np.sqrt(shot * light + read), 0, 1)
-    return np.rint(255 * _encoded(noisy.astype(np.float32))).astype(np.uint8)
+    result: np.ndarray = np.rint(255 * _encoded(noisy)).astype(np.uint8)
+    return result
 
 
 def _linear(values: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:

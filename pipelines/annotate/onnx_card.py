@@ -1,0 +1,127 @@
+"""The TOML file beside an ONNX model: how a picture becomes its input, and what its output means."""
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipelines.render import palettes
+from visent.errors import UserError, unknown
+
+# decode -> what `values` may be, the first by default
+DECODINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "depth": ("disparity", "distance"),
+        "edges": ("logits", "probabilities"),
+        "labels": ("scores", "ids"),
+        "image": ("colours",),
+    }
+)
+PALETTES: Mapping[str, Callable[[], Any]] = MappingProxyType(
+    {
+        "voc": palettes.voc,
+        "ade20k": palettes.ade20k,
+        "painter_ade20k": palettes.painter_ade20k,
+        "cityscapes": palettes.cityscapes,
+        "cityscapes_train": palettes.cityscapes_train,
+        "coco_stuff": palettes.coco_stuff,
+        "vipseg": palettes.vipseg,
+    }
+)
+CHOICES = {
+    "decode": tuple(DECODINGS),
+    "layout": ("NCHW", "NHWC"),
+    "colours": ("RGB", "BGR"),
+    "palette": tuple(PALETTES),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxCard:
+    """A picture is squashed to `size`; its input is (pixel / scale - mean) / std, channel by channel.
+
+    The output is enlarged to the picture again. `depth` is drawn as other depth maps are, `edges` as brightness,
+    `labels` in a palette, whose row of the network's class 0 is `first_row`, and an `image` as it is, its values in
+    `range` and its channels in the order of `colours`.
+    """
+
+    file: str  # of the model, beside this file
+    size: tuple[int, ...]  # height and width of the input
+    decode: str
+    values: str = ""  # which of DECODINGS; "" is the first
+    layout: str = "NCHW"  # of input and output
+    colours: str = "RGB"
+    scale: float = 255.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    output: str = ""  # its name, where there are several
+    palette: str = ""
+    first_row: int = 0  # 1 where a palette's row 0 is "other" and the network has no such class
+    range: tuple[float, ...] = (0.0, 1.0)
+    batch_size: int = 4  # where the model leaves it open
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices and (value or name != "palette"):
+                raise unknown(name, value, choices)
+        object.__setattr__(self, "values", self.values or DECODINGS[self.decode][0])
+        if self.values not in DECODINGS[self.decode]:
+            raise unknown(f"values of {self.decode}", self.values, DECODINGS[self.decode])
+        if (self.decode == "labels") != bool(self.palette):
+            raise UserError('palette goes with decode = "labels", and with nothing else')
+        for name, length in (("size", 2), ("mean", 3), ("std", 3), ("range", 2)):
+            if len(getattr(self, name)) != length:
+                raise UserError(f"{name} is {list(getattr(self, name))}, expected {length} numbers")
+        if min(*self.size, self.batch_size) < 1 or 0 in (self.scale, *self.std) or self.range[0] >= self.range[1]:
+            raise UserError("size, batch_size, scale and std must be positive, and range must rise")
+        if self.palette and not 0 <= self.first_row < len(self.palette_rows):
+            raise UserError(f"first_row is {self.first_row}, palette {self.palette} has {len(self.palette_rows)} rows")
+
+    @property
+    def palette_rows(self) -> UInt8[np.ndarray, "k 3"]:
+        """The colour of each of the network's classes."""
+        rows: np.ndarray = PALETTES[self.palette]()
+        return rows[self.first_row :]
+
+
+def read_card(path: Path) -> OnnxCard:
+    """Reads the TOML file.
+
+    Raises: `UserError` for a file that is missing or no TOML, an unknown or missing key, or a value that is none.
+    """
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is no TOML: {error}") from error
+    known = {field.name: field.default for field in dataclasses.fields(OnnxCard)}
+    for name in fields:
+        if name not in known:
+            raise UserError(f"{path}: {unknown('key', name, known)}")
+    for name, default in known.items():
+        if default is dataclasses.MISSING and name not in fields:
+            raise UserError(f"{path} lacks {name}; see `pipelines/README.md` for what describes a model")
+    try:
+        return OnnxCard(**{name: _value(name, value) for name, value in fields.items()})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _value(name: str, value: Any) -> Any:
+    """Returns a value as its field's type."""
+    hint = get_type_hints(OnnxCard)[name]
+    kind = get_args(hint)[0] if get_args(hint) else hint
+    parts = value if get_args(hint) and isinstance(value, list) else [value]
+    if kind is float:
+        parts = [float(part) if isinstance(part, int) and not isinstance(part, bool) else part for part in parts]
+    if (isinstance(value, list) != bool(get_args(hint))) or any(type(part) is not kind for part in parts):
+        wanted = f"a list of {kind.__name__}" if get_args(hint) else f"one {kind.__name__}"
+        raise UserError(f"{name} is {value!r}, expected {wanted}")
+    return tuple(parts) if get_args(hint) else parts[0]
