@@ -1,6 +1,7 @@
 """Rows of one video: clips or stills, by the options that every video dataset has."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -56,7 +57,8 @@ def rows(item: Item, video: Video, options: VideoOptions) -> Iterator[Example | 
     """Gives the clips or stills of a video; its unreadable rest is a reject after the good part.
 
     `item.files["video"]` names the source. `item.data` may hold `span`, [start, end] in seconds, end null for the
-    video's own, and `meta`, which goes into every row beside `times` (or `time`): seconds since the first frame.
+    video's own; `meta`, which goes into every row beside `times` (or `time`), seconds since the first frame; and
+    `actions`, each with its `start` and `end` in seconds, of which a row's meta has those that happen in it.
     """
     kept: list[Sample] = []
     number = 0
@@ -65,13 +67,13 @@ def rows(item: Item, video: Video, options: VideoOptions) -> Iterator[Example | 
     try:
         for sample in islice(_sampled(item, video, options), options.max_frames):
             if kept and (len(kept) == size or sample.scene != kept[0].scene):
-                yield _row(item, number, kept, options.stills)
+                yield _row(item, number, kept, sample.time, options.stills)
                 number, kept = number + 1, []
             kept.append(sample)
     except VideoError as error:
         failed = error
     if kept:
-        yield _row(item, number, kept, options.stills)
+        yield _row(item, number, kept, math.inf, options.stills)
     if failed:
         source = readable(item.files["video"])
         yield Reject(key=item.key, source=source, stage="read", reason=failed.reason, detail=failed.detail)
@@ -82,23 +84,29 @@ def _sampled(item: Item, video: Video, options: VideoOptions) -> Iterator[Sample
     return sampled(video, options.fps or None, start, end, frames=options.frames, scene_cuts=options.scene_cuts)
 
 
-def _row(item: Item, number: int, samples: Sequence[Sample], stills: bool) -> Example:
-    source, meta = readable(item.files["video"]), item.data.get("meta", {})
-    if stills:
-        (sample,) = samples
-        media: dict[str, Any] = {"image": sample.pixels}
-        return Example(
-            key=f"{item.key}#{number:06d}", source=source, media=media, meta={**meta, "time": round(sample.time, 3)}
-        )
-    media = {"frames": [sample.pixels for sample in samples]}
-    times = [round(sample.time, 3) for sample in samples]
-    return Example(key=f"{item.key}#{number:05d}", source=source, media=media, meta={**meta, "times": times})
+def _row(item: Item, number: int, samples: Sequence[Sample], until: float, stills: bool) -> Example:
+    """Makes the row of frames that are shown until a time."""
+    pixels, times = [sample.pixels for sample in samples], [round(sample.time, 3) for sample in samples]
+    media: Mapping[str, Any] = {"image": pixels[0]} if stills else {"frames": pixels}
+    meta = {**item.data.get("meta", {}), **({"time": times[0]} if stills else {"times": times})}
+    if "actions" in item.data:
+        first = samples[0].time
+        meta["actions"] = [one for one in item.data["actions"] if one["start"] < until and one["end"] >= first]
+    key = f"{item.key}#{number:06d}" if stills else f"{item.key}#{number:05d}"
+    return Example(key=key, source=readable(item.files["video"]), media=media, meta=meta)
 
 
 def span(item: Item) -> tuple[float, float | None]:
     """Returns the part of its video that an item stands for, in seconds."""
     start, end = item.data.get("span", (0.0, None))
     return start, end
+
+
+def spans(length: float, seconds_each: float) -> list[list[float | None]]:
+    """Cuts a video of so many seconds (0 for unknown) into spans; the last has no end, and up to a second more."""
+    count = max(math.ceil((length - 1.0) / seconds_each), 1)
+    starts = [n * seconds_each for n in range(count)]
+    return [[start, end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
 def frames_expected(items: Sequence[Item], paths: Sequence[str], options: VideoOptions) -> int:

@@ -1,7 +1,8 @@
 """Frames of one video, sampled by time: decoded once, from front to back, after at most one seek."""
 
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from io import BufferedIOBase
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import UInt8
 
 from pipelines.sources.video_scenes import with_scenes
 
-Video = str | BinaryIO  # a path, or an open file that can seek
+Video = str | BufferedIOBase  # a path, or an open file that can seek
 
 MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
 CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
@@ -204,3 +205,12 @@ def seconds(video: Video) -> float:
             return float(container.duration or 0) / av.time_base
     except (av.FFmpegError, OSError):
         return 0.0
+
+
+def frame_rate(video: Video) -> float:
+    """Returns the frames per second that a container states, 25 where it states none or cannot be read."""
+    try:
+        with _opened(video) as container:
+            return _rate(_stream(container))
+    except (av.FFmpegError, OSError, VideoError):
+        return 25.0

@@ -1,0 +1,51 @@
+"""HD-VILA-100M (Xue et al., Advancing High-Resolution Video-Language Representation with Large-Scale Video..., 2022)."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.sources.base import Item
+from pipelines.sources.video_lists import video_item, videos_in
+from pipelines.sources.videos import VideoDataset
+from visent.errors import UserError
+
+CLIPS = "video_clips"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HDVILA(VideoDataset):
+    """HD-VILA-100M: clips cut from 3.3 million YouTube videos in 720p.
+
+    <root>/hdvila_part*.jsonl: {"video_id", "url", "clip": [{"clip_id", "span"}]} in each line
+    <root>/video_clips/<clip_id>
+
+    Clips that the lists name and that could not be fetched are rejects.
+    """
+
+    def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        """Lists the clips of all parts."""
+        there = set(videos_in(self.root, CLIPS).values())
+        for part in sorted(Path(self.root).glob("hdvila_part*.jsonl")):
+            for entry in _entries(part):
+                for clip in entry["clip"]:
+                    path = f"{CLIPS}/{clip['clip_id']}"
+                    meta = {"video_id": entry["video_id"], "span": clip["span"]}
+                    yield video_item(clip["clip_id"].removesuffix(".mp4"), path if path in there else None, path, meta)
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    """Reads one part, line by line.
+
+    Raises: `UserError` for a line that is no entry.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                entry = json.loads(line)
+                [(clip["clip_id"].removesuffix, clip["span"]) for clip in entry["clip"]], entry["video_id"]
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise UserError(f"{path}, line {number}: no entry with video_id and clips; fetch it again") from error
+            yield entry
