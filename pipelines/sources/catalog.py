@@ -15,6 +15,7 @@ DATASETS = {
     # any files of a kind
     "videos": "pipelines.sources.videos:Videos",
     "webdataset": "pipelines.sources.webdataset:Webdataset",
+    "video_webdataset": "pipelines.sources.video_webdataset:VideoWebdataset",
     # images
     "datacomp": "pipelines.sources.datacomp:DataComp",
     "laion": "pipelines.sources.laion:LAION",

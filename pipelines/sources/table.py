@@ -58,9 +58,7 @@ class Table(Dataset):
             if data is None:
                 return Reject(key=key, source=source, stage="read", reason=f"missing-{role}")
             media[role] = self._make(role)(data)
-        meta = {name: plain(cell(row, column)) for name, column in named(self.meta, "--meta").items()}
-        known = {name: value for name, value in meta.items() if value is not None}
-        return Example(key=key, source=source, media=media, meta=known)
+        return Example(key=key, source=source, media=media, meta=meta_of(row, self.meta))
 
     def _make(self, role: str) -> Callable[[bytes], Encoded]:
         if role in ("depth", *self.depth):
@@ -88,6 +86,12 @@ def named(given: Sequence[str], option: str) -> dict[str, str]:
             raise UserError(f"{option}: {text!r} is no new NAME=COLUMN")
         pairs[name] = column or name
     return pairs
+
+
+def meta_of(row: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """Returns the columns for a row's meta by the names that --meta gives them; those without a value are left away."""
+    values = {name: plain(cell(row, column)) for name, column in named(given, "--meta").items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def chosen_columns(given: Sequence[str], pictures: Sequence[str], there: Sequence[str], where: str) -> dict[str, str]:
