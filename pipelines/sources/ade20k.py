@@ -12,7 +12,6 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import inside, matched, named, read_list
 from pipelines.sources.reading import drawing, example_of_files, picture
-from visent.errors import unknown
 
 FOLDERS = {"train": "training", "val": "validation"}
 PALETTES = {"official": ade20k, "painter": painter_ade20k}
@@ -33,10 +32,6 @@ class ADE20K(Dataset):
     palette: Literal["official", "painter"] = option("official", "Colours of the classes; other is black in both.")
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
-
-    def __post_init__(self) -> None:
-        if self.palette not in PALETTES:
-            raise unknown("palette", self.palette, PALETTES)
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:

@@ -16,7 +16,6 @@ from pipelines.sources.files import inside, matched, named
 from pipelines.sources.mat import variable
 from pipelines.sources.reading import drawing, example_of_files, picture
 from tokenizer.images import ImageError
-from visent.errors import unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,6 @@ class BSDS500(Dataset):
     )
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
-
-    def __post_init__(self) -> None:
-        if self.edges not in ("mean", "any"):
-            raise unknown("way to draw edges", self.edges, ("mean", "any"))
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:

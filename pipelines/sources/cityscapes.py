@@ -18,7 +18,6 @@ from pipelines.sources.dataset import Dataset, RoleKind, check_chosen, option
 from pipelines.sources.files import matched, named
 from pipelines.sources.reading import drawing, example_of_files, picture
 from tokenizer.images import ImageError, decode_labels
-from visent.errors import unknown
 
 MAPS = {"semantic": "labelIds", "instances": "instanceIds", "panoptic": "instanceIds"}
 OBJECTS = 1000  # an id from here on is class * 1000 + number of the object
@@ -45,8 +44,6 @@ class Cityscapes(Dataset):
 
     def __post_init__(self) -> None:
         check_chosen("--annotations", self.annotations, MAPS)
-        if self.classes not in ("all", "train"):
-            raise unknown("choice of classes", self.classes, ("all", "train"))
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:

@@ -11,7 +11,6 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import matched, named
 from pipelines.sources.reading import drawing, example_of_files, picture
-from visent.errors import unknown
 
 PARTS = {"all": ("sync", "official_splits/train"), "sync": ("sync",), "official": ("official_splits/train",)}
 
@@ -31,10 +30,6 @@ class NYUDepth(Dataset):
     )
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-
-    def __post_init__(self) -> None:
-        if self.train_on not in PARTS:
-            raise unknown("part of NYU Depth to train on", self.train_on, PARTS)
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:

@@ -17,7 +17,6 @@ from pipelines.sources.dataset import Dataset, RoleKind, check_chosen, option
 from pipelines.sources.files import inside, matched, named, read_list
 from pipelines.sources.reading import drawing, example_of_files, picture
 from tokenizer.images import decode_labels
-from visent.errors import unknown
 
 # fmt: off
 CLASSES = (
@@ -27,7 +26,6 @@ CLASSES = (
 # fmt: on
 BORDER = 255
 FOLDERS = {"semantic": "SegmentationClass", "instances": "SegmentationObject"}
-YEARS = ("2012", "2011", "2010", "2009", "2008", "2007")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,9 @@ class VOC(Dataset):
     root: str
     year: Literal["2012", "2011", "2010", "2009", "2008", "2007"] = option("2012", "Year of the challenge.")
     annotations: tuple[str, ...] = option(("semantic",), f"Roles besides the image, of {', '.join(FOLDERS)}.")
-    border: bool = option(True, "Draw the border between objects, which VOC ignores, in its light colour; else black.")
+    black_border: bool = option(
+        False, "Draw the border between objects, which VOC ignores, black, not in light yellow."
+    )
     train_list: str = option("train", "List of split train, in ImageSets/Segmentation.")
     class_maps: str = option("SegmentationClass", "Folder of the class maps.")
 
@@ -54,8 +54,6 @@ class VOC(Dataset):
 
     def __post_init__(self) -> None:
         check_chosen("--annotations", self.annotations, FOLDERS)
-        if self.year not in YEARS:
-            raise unknown("year of VOC", self.year, YEARS)
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:
@@ -81,26 +79,26 @@ class VOC(Dataset):
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads photo and maps; these are painted in the worker's threads."""
         draw: Mapping[str, Callable[[bytes], Pixels]] = {
-            "semantic": partial(draw_classes, border=self.border),
-            "instances": partial(draw_objects, border=self.border, key=item.key),
+            "semantic": partial(draw_classes, black_border=self.black_border),
+            "instances": partial(draw_objects, black_border=self.black_border, key=item.key),
         }
         roles = {role: drawing(draw[role]) for role in self.annotations}
         yield example_of_files(self.root, item, {"image": picture, **roles})
 
 
-def draw_classes(data: bytes, border: bool) -> UInt8[np.ndarray, "h w 3"]:
+def draw_classes(data: bytes, black_border: bool) -> UInt8[np.ndarray, "h w 3"]:
     """Paints the classes in VOC's colours; a class over 20 is unknown."""
     labels = decode_labels(data)
-    return _with_border(paint(labels, voc()[: len(CLASSES)], void=BORDER), labels == BORDER, border)
+    return _with_border(paint(labels, voc()[: len(CLASSES)], void=BORDER), labels == BORDER, black_border)
 
 
-def draw_objects(data: bytes, border: bool, key: str) -> UInt8[np.ndarray, "h w 3"]:
+def draw_objects(data: bytes, black_border: bool, key: str) -> UInt8[np.ndarray, "h w 3"]:
     """Paints the objects in colours drawn from the key."""
     objects = decode_labels(data)
-    return _with_border(paint_ids(objects, key, void=BORDER), objects == BORDER, border)
+    return _with_border(paint_ids(objects, key, void=BORDER), objects == BORDER, black_border)
 
 
-def _with_border(painted: Pixels, is_border: np.ndarray, border: bool) -> Pixels:
-    if border:
+def _with_border(painted: Pixels, is_border: np.ndarray, black: bool) -> Pixels:
+    if not black:
         painted[is_border] = voc()[BORDER]
     return painted

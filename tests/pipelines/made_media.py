@@ -28,6 +28,23 @@ def write_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
+def write_labels(path: Path, labels: np.ndarray, palette: np.ndarray | None = None) -> np.ndarray:
+    """Writes a PNG of labels, grey of 8 or 16 bits as their type is, or with a palette; returns the labels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(labels)
+    if palette is not None:
+        image = Image.fromarray(labels, "P")
+        image.putpalette(palette.astype(np.uint8).tobytes())
+    image.save(path)
+    return labels
+
+
+def write_picture(path: Path, seed: int = 0, size: tuple[int, int] = (48, 40)) -> None:
+    """Writes the picture of `picture_bytes` in the format of the path's ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture_bytes(seed, size, "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG"))
+
+
 def write_video(path: Path, frames: int = 20, times: list[int] | None = None, size: tuple[int, int] = (64, 48)) -> Path:
     """Writes a video whose frame n is grey of brightness `STEP` n; `times` are in hundredths of a second."""
     path.parent.mkdir(parents=True, exist_ok=True)

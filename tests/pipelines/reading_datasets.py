@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.examples import decoded
+from pipelines.examples import Look, decoded, squares
 from pipelines.sources.base import Example, Item, Reject, Unit, cut_into_units
 from pipelines.sources.dataset import Dataset, DatasetSource
 from tokenizer.images import ImageError
@@ -51,3 +51,10 @@ def read_all(dataset: Dataset, splits: tuple[str, ...] = ()) -> Found:
         except ImageError as error:
             rejects[one.key] = error.reason
     return Found(items=items, note=note, units=units, examples=examples, pixels=pixels, rejects=rejects)
+
+
+def not_aligned(dataset: Dataset, example: Example) -> str:
+    """Why the job rejects an example whose media decode but do not fit each other; empty when they do."""
+    look = Look(dataset="dataset", roles=tuple(dataset.roles), annotate=(), preset="crop", size=16)
+    made = squares(example, look, [0])
+    return made.reason if isinstance(made, Reject) else ""
