@@ -40,6 +40,11 @@ class DatasetReader:
         self._keys_read: dict[int, Shaped[np.ndarray, n]] = {}
 
     @property
+    def tokens_per_image(self) -> int:
+        """Codes of one image."""
+        return self._schema.tokens_per_image
+
+    @property
     def examples(self) -> int:
         """Examples of the split."""
         return int(self._sizes.sum())
@@ -108,15 +113,20 @@ class DatasetReader:
             result[here] = self._keys(number)[row[here] % self._shards[number].examples]
         return [key.decode() for key in result]
 
+    def all_keys(self) -> Iterator[tuple[int, Shaped[np.ndarray, "n"]]]:
+        """Yields the keys of all examples as UTF-8, shard by shard, with the number of the first."""
+        for unit, number in enumerate(self._shard_of[:, 0].tolist()):
+            yield int(self._ends[unit] - self._sizes[unit]), self._keys(number)
+
     def find(self, key: str) -> int | None:
         """Returns the number of the example with a key, or None where there is none; reads keys until it is found."""
         wanted = key.encode()
         with track(f"looking for {key}", len(self._sizes), "shards") as progress:
-            for unit, number in enumerate(self._shard_of[:, 0].tolist()):
+            for start, keys in self.all_keys():
                 progress.advance()
-                at = np.flatnonzero(self._keys(number) == wanted)
+                at = np.flatnonzero(keys == wanted)
                 if len(at):
-                    return int(self._ends[unit] - self._sizes[unit] + at[0])
+                    return start + int(at[0])
         return None
 
     def file(self, shard: int) -> str:

@@ -15,6 +15,7 @@ COMMANDS = {
     "tokenize": ("pipelines.cli", "tokenize", "Turn images, videos and annotated sets into shards of tokens."),
     "sources": ("pipelines.cli", "sources", "List the datasets and layouts that tokenize reads."),
     "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
+    "diff": ("manifests.commands.corpora", "diff", "Compare two datasets or corpora: keys, codes, rejects."),
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
     "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),
     "lineage": ("manifests.commands.lineage", "lineage", "Show which rows a step read, and which steps read a key."),

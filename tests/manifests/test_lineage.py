@@ -12,6 +12,7 @@ from manifests.corpus import Corpus
 from manifests.dataset import load_facts
 from manifests.lineage import Reads, examples_of_step, readings_of_key, seen_by
 from manifests.lock import Lock, resolve, write_lock
+from manifests.schema import RoleKind
 from manifests.shards import read_rows
 from manifests.testing import random_row, write_random_dataset
 from visent.errors import UserError
@@ -52,9 +53,9 @@ BATCH = 12
 def lock(tmp_path_factory: pytest.TempPathFactory) -> Lock:
     """Stills in views and in ArrayRecord, clips of which a third is too short, clips of one length."""
     folder = tmp_path_factory.mktemp("corpus")
-    pairs = {"image": "still", "depth": "still"}
+    pairs: dict[str, RoleKind] = {"image": "still", "depth": "still"}
     write_random_dataset(str(folder / "pairs"), pairs, examples={"train": 21}, views=4, format="arrayrecord")
-    clips = {"frames": "clip", "mask": "clip"}
+    clips: dict[str, RoleKind] = {"frames": "clip", "mask": "clip"}
     write_random_dataset(str(folder / "clips"), clips, examples={"train": 20}, frames=FRAMES["clips"])
     write_random_dataset(str(folder / "even"), {"frames": "clip"}, examples={"train": 10}, frames=FRAMES["even"])
     (folder / "manifest.toml").write_text(TEXT)
@@ -128,11 +129,11 @@ def test_how_often_rows_were_seen_is_what_a_count_gives(reads: Reads) -> None:
             counted[row] = counted.get(row, 0) + 1
             sentences.setdefault(example.task, set()).add(example.sentence)
     for seen in seen_by(reads, 20):
-        counted = list(times[seen.task].values()) + [0] * (seen.rows - len(times[seen.task]))
+        rows_read = [*times[seen.task].values()] + [0] * (seen.rows - len(times[seen.task]))
         assert seen.sentences == len(sentences[seen.task])
-        assert seen.read == sum(counted)
-        assert (seen.times, seen.once_more) == (min(counted), sum(count > min(counted) for count in counted))
-        assert seen.epochs == pytest.approx(np.mean(counted))
+        assert seen.read == sum(rows_read)
+        assert (seen.times, seen.once_more) == (min(rows_read), sum(count > min(rows_read) for count in rows_read))
+        assert seen.epochs == pytest.approx(sum(rows_read) / len(rows_read))
 
 
 def test_without_keys_no_shard_of_stills_or_of_equal_clips_is_opened(tmp_path: Path) -> None:
