@@ -12,7 +12,7 @@ each example in one of its views; over as many rounds as there are views, each (
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -41,27 +41,36 @@ def mix(key: UInt64[np.ndarray, "*#n"], value: UInt64[np.ndarray, "*#n"] | int) 
         return np.asarray(x ^ (x >> _U(31)))
 
 
-def permute(index: Int64[np.ndarray, "*n"], size: int, keys: UInt64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
+Size = int | Int64[np.ndarray, "*#n"]
+
+
+def permute(index: Int64[np.ndarray, "*n"], size: Size, keys: UInt64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
     """Returns where each index of `range(size)` goes in the permutation that its key names, without storing one.
 
     An alternating Feistel network on a grid of a x b >= size cells (a, b near the square root), walking on from a
     cell outside the range until it comes back inside (Black and Rogaway, CT-RSA 2002).
     """
-    if size == 1:
-        return np.zeros_like(index)
-    a = int(np.ceil(np.sqrt(size)))
-    b = -(-size // a)
+    return _walk(_feistel, index, size, keys)
+
+
+def _walk(
+    step: Callable[..., Any], index: Int64[np.ndarray, "*n"], size: Size, keys: UInt64[np.ndarray, "*n"]
+) -> Int64[np.ndarray, "*n"]:
+    """Goes from cell to cell by `step` until each is back inside its range."""
     result = index.astype(_U).reshape(-1)
+    sizes = np.broadcast_to(np.asarray(size, np.int64), index.shape).reshape(-1)
+    a = np.ceil(np.sqrt(sizes)).astype(np.int64)
+    high, low, most = a.astype(_U), (-(-sizes // a)).astype(_U), sizes.astype(_U)
     keys = np.broadcast_to(keys, index.shape).reshape(-1)
     left = np.arange(len(result))
     while len(left):
-        result[left] = moved = _feistel(result[left], _U(a), _U(b), keys[left])
-        left = left[moved >= _U(size)]
+        result[left] = moved = step(result[left], high[left], low[left], keys[left])
+        left = left[moved >= most[left]]
     return result.astype(np.int64).reshape(index.shape)
 
 
 def _feistel(
-    x: UInt64[np.ndarray, "n"], a: np.uint64, b: np.uint64, keys: UInt64[np.ndarray, "n"]
+    x: UInt64[np.ndarray, "n"], a: UInt64[np.ndarray, "n"], b: UInt64[np.ndarray, "n"], keys: UInt64[np.ndarray, "n"]
 ) -> UInt64[np.ndarray, "n"]:
     high: Any = x // b  # 0 <= high < a
     low: Any = x % b  # 0 <= low < b
@@ -71,23 +80,13 @@ def _feistel(
     return np.asarray(high * b + low)
 
 
-def unpermute(place: Int64[np.ndarray, "*n"], size: int, keys: UInt64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
+def unpermute(place: Int64[np.ndarray, "*n"], size: Size, keys: UInt64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
     """Returns the index that `permute` sends to each place: its inverse, walking back from cell to cell."""
-    if size == 1:
-        return np.zeros_like(place)
-    a = int(np.ceil(np.sqrt(size)))
-    b = -(-size // a)
-    result = place.astype(_U).reshape(-1)
-    keys = np.broadcast_to(keys, place.shape).reshape(-1)
-    left = np.arange(len(result))
-    while len(left):
-        result[left] = moved = _feistel_back(result[left], _U(a), _U(b), keys[left])
-        left = left[moved >= _U(size)]
-    return result.astype(np.int64).reshape(place.shape)
+    return _walk(_feistel_back, place, size, keys)
 
 
 def _feistel_back(
-    x: UInt64[np.ndarray, "n"], a: np.uint64, b: np.uint64, keys: UInt64[np.ndarray, "n"]
+    x: UInt64[np.ndarray, "n"], a: UInt64[np.ndarray, "n"], b: UInt64[np.ndarray, "n"], keys: UInt64[np.ndarray, "n"]
 ) -> UInt64[np.ndarray, "n"]:
     high: Any = x // b
     low: Any = x % b
