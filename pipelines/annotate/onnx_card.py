@@ -80,8 +80,9 @@ class OnnxCard:
                 raise UserError(f"{name} is {list(getattr(self, name))}, expected {length} numbers")
         if min(*self.size, self.batch_size) < 1 or 0 in (self.scale, *self.std) or self.range[0] >= self.range[1]:
             raise UserError("size, batch_size, scale and std must be positive, and range must rise")
-        if self.palette and not 0 <= self.first_row < len(self.palette_rows):
-            raise UserError(f"first_row is {self.first_row}, palette {self.palette} has {len(self.palette_rows)} rows")
+        rows = len(PALETTES[self.palette]()) if self.palette else 1
+        if not 0 <= self.first_row < rows:
+            raise UserError(f"first_row is {self.first_row}, palette {self.palette!r} has {rows} rows")
 
     @property
     def palette_rows(self) -> UInt8[np.ndarray, "k 3"]:
