@@ -50,6 +50,9 @@ DATASETS = {
     "ego4d": "pipelines.sources.ego4d:Ego4D",
     "hdvila": "pipelines.sources.hdvila:HDVILA",
     # folders of frames
+    "rawframes": "pipelines.sources.rawframes:RawFrames",
+    "video_pairs": "pipelines.sources.video_pairs:VideoPairs",
+    "charades_masks": "pipelines.sources.charades_masks:CharadesMasks",
     "jester": "pipelines.sources.jester:Jester",
     "multiview": "pipelines.sources.multiview:Multiview",
     "objaverse": "pipelines.sources.objaverse:Objaverse",

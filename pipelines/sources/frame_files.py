@@ -10,6 +10,8 @@ from visent.errors import UserError
 Files = Mapping[str, str | tuple[str, ...]]  # role -> path below the root, or paths; a missing one is absent
 Frames = Mapping[int, Files]  # by the frame's number
 
+LONGEST = 1_000_000  # frames of a video without gaps
+
 
 class FramesError(ValueError):
     """A folder of frames that cannot be listed; `reason` is a short stable word."""
@@ -20,9 +22,9 @@ class FramesError(ValueError):
 
 
 def numbered(root: str, patterns: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    """Finds the frames of a video by number: what `%d` in each role's pattern (`bear/img_%d.jpg`) stands for.
+    """Finds the frames of a video by number: what `%d` in the pattern of each role's files (`bear/img_%d.jpg`) is.
 
-    A pattern that ends in `%d` takes any ending of a picture. An absent folder has no frames.
+    An absent folder has no frames.
 
     Raises:
         FramesError: "unreadable" for a folder, "duplicate-frame" for two files of one role and number.
@@ -30,9 +32,7 @@ def numbered(root: str, patterns: Mapping[str, str]) -> dict[int, dict[str, str]
     frames: dict[int, dict[str, str]] = {}
     for role, pattern in patterns.items():
         folder, name = os.path.split(pattern)
-        before, after = name.split("%d")
-        ending = re.escape(after) if after else "(?:" + "|".join(map(re.escape, sorted(IMAGE_ENDINGS))) + ")"
-        fits = re.compile(re.escape(before) + r"([0-9]+)" + ending, re.IGNORECASE)
+        fits = fitting(name)
         for file in _names(below(root, folder)):
             if match := fits.fullmatch(file):
                 files = frames.setdefault(int(match[1]), {})
@@ -40,6 +40,13 @@ def numbered(root: str, patterns: Mapping[str, str]) -> dict[int, dict[str, str]
                     raise FramesError("duplicate-frame", f"{readable(files[role])} and {readable(file)}")
                 files[role] = below(folder, file)
     return dict(sorted(frames.items()))
+
+
+def fitting(pattern: str) -> re.Pattern[str]:
+    """Compiles a pattern of file names: `%d` is a number, `*` any text, and without an ending all of pictures fit."""
+    before, after = ("[^/]*?".join(map(re.escape, part.split("*"))) for part in pattern.split("%d"))
+    ending = after or "(?:" + "|".join(map(re.escape, sorted(IMAGE_ENDINGS))) + ")"
+    return re.compile(before + r"(?<![0-9])([0-9]+)" + ending, re.IGNORECASE)
 
 
 def _names(folder: str) -> list[str]:
@@ -51,14 +58,21 @@ def _names(folder: str) -> list[str]:
         raise FramesError("unreadable", f"{readable(folder)}: {error.strerror}") from error
 
 
-def with_gaps(frames: Frames, step: int = 1, first: int | None = None, last: int | None = None) -> Frames:
-    """Adds the numbers that must be there, `step` apart, without files: where the publisher numbers without gaps."""
+def with_gaps(frames: Frames, first: int | None = None, last: int | None = None) -> Frames:
+    """Keeps the frames from `first` to `last` (else lowest and highest), and adds those missing, without files.
+
+    Where the publisher numbers frames without gaps, a clip that lacks one is a fault.
+
+    Raises:
+        FramesError: "missing-frames" for a gap that no video has.
+    """
     if not frames and (first is None or last is None):
         return frames
     low = min(frames) if first is None else first
     high = max(frames) if last is None else last
-    expected: Frames = {n: {} for n in range(low, high + 1, step)}
-    return dict(sorted({**expected, **frames}.items()))
+    if high - low > LONGEST:
+        raise FramesError("missing-frames", f"numbers from {low} to {high}, with {len(frames)} files")
+    return {n: frames.get(n, {}) for n in range(low, high + 1)}
 
 
 def annotated(frames: Frames, roles: Sequence[str]) -> Frames:

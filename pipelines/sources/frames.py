@@ -120,13 +120,10 @@ class AnnotatedFolders(FrameFolders):
 
 
 def picked(numbers: Sequence[int], stride: int = 1, frames: int | None = None) -> Sequence[int]:
-    """Returns every `stride`-th frame, or `frames` of them spread evenly from the first to the last."""
+    """Returns every `stride`-th frame, or `frames` of them spread evenly, as `sampled` does by time."""
     if frames is None or frames >= len(numbers):
         return numbers[::stride]
-    if frames == 1:
-        return numbers[:1]
-    last = len(numbers) - 1
-    return [numbers[(2 * i * last + frames - 1) // (2 * (frames - 1))] for i in range(frames)]  # rounded
+    return [numbers[-(-i * len(numbers) // frames)] for i in range(frames)]
 
 
 def frame_clips(
