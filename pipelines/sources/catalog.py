@@ -16,11 +16,13 @@ DATASETS = {
     "videos": "pipelines.sources.videos:Videos",
     "webdataset": "pipelines.sources.webdataset:Webdataset",
     "video_webdataset": "pipelines.sources.video_webdataset:VideoWebdataset",
+    "parquet": "pipelines.sources.parquet:Parquet",
     # images
     "datacomp": "pipelines.sources.datacomp:DataComp",
     "laion": "pipelines.sources.laion:LAION",
     "imagenet": "pipelines.sources.imagenet:ImageNet",
     # images and annotations
+    "coco": "pipelines.sources.coco:COCO",
     "ade20k": "pipelines.sources.ade20k:ADE20K",
     "ade20k_full": "pipelines.sources.ade20k_full:ADE20KFull",
     "cityscapes": "pipelines.sources.cityscapes:Cityscapes",

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,9 @@ from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.selection import cell
 from tokenizer.listing import readable
 from visent.errors import UserError, unknown
+
+_SPLITS = {"train": "train", "training": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+_SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(_SPLITS)})(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,12 @@ def chosen_columns(given: Sequence[str], pictures: Sequence[str], there: Sequenc
         which = f"holds several columns of pictures ({', '.join(found)})" if found else "has no column of pictures"
         raise UserError(f"{where} {which} among {', '.join(there) or 'none'}; name it as --columns image=COLUMN")
     return {"image": found[0]}
+
+
+def split_of(path: str) -> str:
+    """Returns the split that a path names last: data/validation-00000-of-00002 is of val; else train."""
+    found = _SPLIT.findall(path)
+    return _SPLITS[found[-1].lower()] if found else "train"
 
 
 def picture_bytes(value: Any) -> bytes | None:
