@@ -14,8 +14,8 @@ from pipelines.render.palettes import Colour
 from tokenizer.images import ImageError, decode_image, decode_labels, open_still
 from tokenizer.labels import nearest_colour
 
-SHADES = 48  # a shade differs from its class's colour by so much in each channel at most
-_STEPS = (24, 16, 12, 8, 6, 4)  # of the grid of shades; the first that gives enough of them
+SHADES = 72  # a shade differs from its class's colour by so much in each channel at most
+_STEPS = (36, 24, 18, 12, 8, 6, 4)  # of the grid of shades; the first that gives enough of them
 
 
 def decode_ids(data: bytes) -> Int64[np.ndarray, "h w"]:
@@ -81,11 +81,11 @@ def _shades(colour: Colour, known: UInt8[np.ndarray, "k 3"], key: str, count: in
     for step in _STEPS:
         offsets = np.arange(-(SHADES // step), SHADES // step + 1) * step
         around = np.stack(np.meshgrid(offsets, offsets, offsets, indexing="ij"), axis=-1).reshape(-1, 3)
-        shades = (around[around.any(axis=1)] + np.array(colour)).astype(np.int64)
+        shades = (around[around.any(axis=1)] + np.array(colour)).astype(np.int32)
         shades = shades[((shades >= 0) & (shades <= 255)).all(axis=1)]
         if len(shades) < count - 1:
             continue
-        distance = ((shades[:, None] - known.astype(np.int64)) ** 2).sum(axis=2)
+        distance = ((shades[:, None] - known.astype(np.int32)) ** 2).sum(axis=2)
         own_distance = distance[:, own].copy()
         distance[:, own] = np.iinfo(np.int64).max
         shades = shades[own_distance < distance.min(axis=1)]
