@@ -5,6 +5,7 @@ it needs of each entry, and notes the bytes at which those entries stand that re
 """
 
 import json
+import mmap
 import os
 import re
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -26,7 +27,8 @@ def entries(path: str, lists: Collection[str]) -> Iterator[tuple[str, Any, Span]
     Raises: `UserError` when the file cannot be read or is no JSON object with these lists.
     """
     try:
-        text = Path(path).read_bytes().decode("latin-1")  # a character for each byte: positions are those in the file
+        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            text = str(data, "latin-1")  # a character for each byte: positions are those in the file
         yield from _members(text, set(lists))
     except OSError as error:
         raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
