@@ -47,8 +47,8 @@ class Ego4D(VideoDataset):
         for uid, path in videos_in(self.root, f"v2/{self.videos}").items():
             entry = known.get(uid, {})
             member = entry.get(f"split_{self.benchmark}") if self.benchmark else "train"
-            if member not in self.splits:
-                left_out[f"videos outside the splits of {self.benchmark}"] += split == "train"
+            if member not in self.splits and split == "train":
+                left_out[f"videos outside the splits of {self.benchmark}"] += 1
             if member != split:
                 continue
             length = float(entry.get("duration_sec") or seconds(below(self.root, path)))

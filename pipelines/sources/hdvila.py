@@ -1,4 +1,4 @@
-"""HD-VILA-100M (Xue et al., Advancing High-Resolution Video-Language Representation with Large-Scale Video..., 2022)."""
+"""HD-VILA-100M (Xue et al., Advancing High-Resolution Video-Language Representation, 2022)."""
 
 import json
 from collections import Counter
@@ -27,13 +27,16 @@ class HDVILA(VideoDataset):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the clips of all parts."""
-        there = set(videos_in(self.root, CLIPS).values())
+        there, named = set(videos_in(self.root, CLIPS).values()), set()
         for part in sorted(Path(self.root).glob("hdvila_part*.jsonl")):
             for entry in _entries(part):
                 for clip in entry["clip"]:
                     path = f"{CLIPS}/{clip['clip_id']}"
                     meta = {"video_id": entry["video_id"], "span": clip["span"]}
+                    named.add(path)
                     yield video_item(clip["clip_id"].removesuffix(".mp4"), path if path in there else None, path, meta)
+        if there - named:
+            left_out["videos that the lists do not name"] += len(there - named)
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:

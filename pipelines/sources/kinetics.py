@@ -40,4 +40,4 @@ class Kinetics(VideoDataset):
             meta = {"class": row["label"]} if "label" in row else {}
             yield video_item(f"{split}/{name}", path, f"{split}/{name}.mp4", meta)
         if by_name:
-            left_out["videos that the CSV files do not name"] += len(by_name)
+            left_out["videos that the lists do not name"] += len(by_name)

@@ -1,4 +1,4 @@
-"""Multi-Moments in Time (Monfort et al., Multi-Moments in Time: Learning and Interpreting Models for Multi-Action, 2019)."""
+"""Multi-Moments in Time (Monfort et al., Learning and Interpreting Models for Multi-Action Video Understanding)."""
 
 import os
 from collections import Counter

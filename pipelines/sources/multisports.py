@@ -1,4 +1,4 @@
-"""MultiSports (Li et al., MultiSports: A Multi-Person Video Dataset of Spatio-Temporally Localized Sports Actions, 2021)."""
+"""MultiSports (Li et al., MultiSports: Spatio-Temporally Localized Sports Actions, 2021)."""
 
 import io
 import pickle

@@ -40,8 +40,8 @@ class VideoOptions:
 
     def frames_of(self, length: float) -> float:
         """Guesses how many frames are kept of so many seconds of video."""
-        kept = length * (self.fps or 30) if self.frames is None else self.frames
-        return kept if self.max_frames is None else min(kept, self.max_frames)
+        kept = length * (self.fps or 30.0) if self.frames is None else float(self.frames)
+        return kept if self.max_frames is None else min(kept, float(self.max_frames))
 
 
 def check_rate(fps: float | None, option: str) -> None:

@@ -1,12 +1,13 @@
-"""Videos: sampling by time, clips and stills, and videos that are broken in every way."""
+"""Rows of videos: clips and stills by the options, and videos that are broken in every way."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_media import STEP, write_video
-from reading_datasets import source_of
+from made_media import write_video
+from numbered_videos import number_of, numbered_video
+from reading_datasets import read_all, source_of
 
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.video_clips import VideoOptions, rows
@@ -21,24 +22,6 @@ def video(folder: Path, name: str = "a.mp4", **options: object) -> Path:
     return write_video(folder / "videos" / name, **options)
 
 
-def brightness(path: Path, fps: float) -> list[tuple[float, int]]:
-    """Time and number of each sampled frame: the fixture paints frame n with brightness STEP n."""
-    return [(round(time, 3), round(float(frame.mean()) / STEP)) for time, frame, _ in sampled(str(path), fps)]
-
-
-def test_frames_are_taken_by_time(tmp_path: Path) -> None:
-    assert brightness(video(tmp_path), 2.0) == [(0.0, 0), (0.5, 5), (1.0, 10), (1.5, 15)]
-
-
-def test_a_rate_above_the_videos_gives_each_frame_once(tmp_path: Path) -> None:
-    assert [time for time, _ in brightness(video(tmp_path), 50.0)] == [number / 10 for number in range(20)]
-
-
-def test_a_variable_rate_is_sampled_by_time_stamps(tmp_path: Path) -> None:
-    times = [0, 1, 2, 3, 4, 5, 100, 101, 102, 250, 251, 299]
-    assert brightness(video(tmp_path, frames=12, times=times), 1.0) == [(0.0, 0), (1.0, 6), (2.5, 9)]
-
-
 def test_clips_hold_runs_of_frames_and_the_last_what_is_left(tmp_path: Path) -> None:
     item = Item(key="v", files={"video": "a.mp4"})
     found = [example for example in rows(item, str(video(tmp_path)), FOURS) if isinstance(example, Example)]
@@ -48,12 +31,61 @@ def test_clips_hold_runs_of_frames_and_the_last_what_is_left(tmp_path: Path) -> 
 
 
 def test_stills_are_one_example_for_each_frame(tmp_path: Path) -> None:
-    found = list(
-        rows(Item(key="v", files={"video": "a.mp4"}), str(video(tmp_path)), VideoOptions(fps=1.0, stills=True))
-    )
+    item = Item(key="v", files={"video": "a.mp4"})
+    found = list(rows(item, str(video(tmp_path)), VideoOptions(fps=1.0, stills=True)))
     assert [(example.key, example.meta["time"]) for example in found if isinstance(example, Example)] == [
         ("v#000000", 0.0), ("v#000001", 1.0)
     ]  # fmt: skip
+
+
+def clips(path: Path, options: VideoOptions, **data: object) -> list[list[int]]:
+    """The numbers of the frames in each clip."""
+    item = Item(key="v", files={"video": path.name}, data=data)
+    found = [one for one in rows(item, str(path), options) if isinstance(one, Example)]
+    return [[number_of(frame) for frame in one.media["frames"]] for one in found]
+
+
+def test_options_choose_the_frames(tmp_path: Path) -> None:
+    path = numbered_video(tmp_path / "a.mp4", 100)  # 10 frames a second
+    assert clips(path, VideoOptions(fps=1.0)) == [list(range(0, 100, 10))]
+    assert clips(path, VideoOptions(fps=0.0)) == [list(range(64)), list(range(64, 100))]
+    assert clips(path, VideoOptions(fps=1.0, max_frames=3)) == [[0, 10, 20]]
+    assert clips(path, VideoOptions(frames=5)) == [[0, 20, 40, 60, 80]]
+    assert clips(path, VideoOptions(frames=5, frames_per_clip=2)) == [[0, 20], [40, 60], [80]]
+    assert clips(path, VideoOptions(fps=5.0), span=[8.0, None]) == [[80, 82, 84, 86, 88, 90, 92, 94, 96, 98]]
+    assert clips(path, VideoOptions(frames=2), span=[5.0, 6.0]) == [[50, 55]]
+
+
+def test_a_row_has_the_actions_that_happen_in_it(tmp_path: Path) -> None:
+    path = numbered_video(tmp_path / "a.mp4", 40)
+    spans = {"begins": (0.0, 1.1), "moment": (1.9, 1.9), "ends": (2.0, 9.0), "after": (5.0, 6.0)}
+    actions = [{"class": name, "start": start, "end": end} for name, (start, end) in spans.items()]
+    item = Item(key="v", files={"video": "a.mp4"}, data={"actions": actions, "meta": {"class": "film"}})
+    found = [one.meta for one in rows(item, str(path), VideoOptions(fps=5.0, frames_per_clip=5))]
+    assert [[action["class"] for action in meta["actions"]] for meta in found] == [
+        ["begins"], ["begins", "moment"], ["ends"], ["ends", "after"]
+    ]  # fmt: skip
+    assert found[1]["actions"][1] == actions[1]
+    assert {meta["class"] for meta in found} == {"film"}
+
+
+def test_a_folder_of_videos_is_listed_by_name_and_estimated_by_length(tmp_path: Path) -> None:
+    numbered_video(tmp_path / "b" / "two.mkv", 40)
+    numbered_video(tmp_path / "one.mp4", 20)
+    (tmp_path / "notes.txt").write_text("x")
+    dataset = Videos(root=str(tmp_path), fps=2.0)
+    found = read_all(dataset)
+    assert {key: len(pixels["frames"]) for key, pixels in found.pixels.items()} == {"b/two#00000": 8, "one#00000": 4}
+    assert found.note == "left out: 1 files of ending .txt"
+    assert dataset.pictures(found.items) == pytest.approx(12, abs=1)
+    assert Videos(root=str(tmp_path), frames=3).pictures(found.items) == 6
+    assert Videos(root=str(tmp_path), fps=2.0, max_frames=1).pictures(found.items) == 2
+
+
+@pytest.mark.parametrize("name", ["frames", "frames_per_clip", "max_frames"])
+def test_a_count_below_one_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')} is 0, expected 1 or more"):
+        Videos(root=str(tmp_path), **{name: 0})
 
 
 def test_a_video_that_is_cut_gives_its_good_part_and_one_reject(tmp_path: Path) -> None:
@@ -91,6 +123,15 @@ def test_a_file_without_a_picture_stream_is_rejected(tmp_path: Path) -> None:
         list(sampled(str(path), 1.0))
 
 
+def test_a_span_that_lies_after_the_video_is_rejected(tmp_path: Path) -> None:
+    path = numbered_video(tmp_path / "a.mp4", 20)
+    for start in (2.5, 60.0):
+        item = Item(key="v/1", files={"video": "a.mp4"}, data={"span": [start, start + 1]})
+        (found,) = rows(item, str(path), FOURS)
+        assert isinstance(found, Reject)
+        assert (found.key, found.reason) == ("v/1", "no-frames")
+
+
 def test_a_container_without_frames_is_rejected(tmp_path: Path) -> None:
     import av
 
@@ -102,11 +143,6 @@ def test_a_container_without_frames_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(VideoError) as failure:
         list(sampled(str(path), 1.0))
     assert failure.value.reason in ("no-frames", "unreadable", "no-video-stream")
-
-
-def test_large_frames_are_reduced_while_reading(tmp_path: Path) -> None:
-    (_, frame, _), *_ = sampled(str(video(tmp_path, size=(1280, 720), frames=2)), 1.0)
-    assert frame.shape == (512, 910, 3)
 
 
 def test_video_names_that_are_not_utf8_are_read(tmp_path: Path) -> None:
@@ -133,8 +169,3 @@ def test_real_videos_of_many_containers_are_read_and_only_the_broken_one_is_reje
         assert any(isinstance(one, Example) for one in found)
         rejects += [one.key for one in found if isinstance(one, Reject)]
     assert rejects == ["corrupted"]
-
-
-def test_metadata_that_is_not_utf8_does_not_stop_a_video(tmp_path, samples: Path) -> None:
-    (path,) = (samples / "hmdb51").rglob("*cartwheel*.avi")
-    assert len(list(sampled(str(path), 5.0))) > 3
