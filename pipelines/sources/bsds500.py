@@ -29,8 +29,8 @@ class BSDS500(Dataset):
     """
 
     root: str
-    edges: Literal["mean", "any"] = option(
-        "mean", "Brightness by how many people drew an edge, or white where any did."
+    edges: Literal["any", "mean"] = option(
+        "any", "White where any person drew an edge, or brighter where more did, which is faint in small pictures."
     )
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
@@ -53,7 +53,7 @@ class BSDS500(Dataset):
         yield example_of_files(self.root, item, {"image": picture, "edge": edge})
 
 
-def draw_boundaries(data: bytes, edges: Literal["mean", "any"]) -> UInt8[np.ndarray, "h w 3"]:
+def draw_boundaries(data: bytes, edges: Literal["any", "mean"]) -> UInt8[np.ndarray, "h w 3"]:
     """Draws the `Boundaries` of all people in a file's `groundTruth`, a cell array of structs.
 
     Raises:

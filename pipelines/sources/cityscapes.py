@@ -98,7 +98,8 @@ def read_ids(data: bytes, palette: Palette) -> tuple[Int64[np.ndarray, "h w"], d
         ImageError: no map, or reason "unknown-label": an id of no class.
     """
     ids = decode_labels(data).astype(np.int64)
-    classes = {int(number): int(number) // OBJECTS or int(number) for number in np.unique(ids)}
+    there = np.flatnonzero(np.bincount(ids.ravel())).tolist()  # ids have 16 bits
+    classes = {number: number // OBJECTS or number for number in there}
     for number, of_class in classes.items():
         if of_class >= len(palette):
             raise ImageError("unknown-label", f"id {number}, the classes are 0 to {len(palette) - 1}")

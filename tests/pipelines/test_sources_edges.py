@@ -14,7 +14,7 @@ from pipelines.sources.uded import UDED
 
 def test_real_drawings_are_averaged(samples: Path) -> None:
     root = samples / "bsds500"
-    found = read_all(BSDS500(root=str(root)))
+    found = read_all(BSDS500(root=str(root), edges="mean"))
     assert {split: sum(item.split == split for item in found.items) for split in ("train", "val", "test")} == {
         "train": 6, "val": 2, "test": 10}  # fmt: skip
     assert (len(found.examples), found.rejects) == (18, {})
@@ -28,8 +28,8 @@ def test_real_drawings_are_averaged(samples: Path) -> None:
 
 def test_edges_that_any_person_drew(samples: Path) -> None:
     root = samples / "bsds500" / "BSDS500"
-    mean = read_all(BSDS500(root=str(root)), splits=("val",))
-    found = read_all(BSDS500(root=str(root), edges="any"), splits=("val",))
+    mean = read_all(BSDS500(root=str(root), edges="mean"), splits=("val",))
+    found = read_all(BSDS500(root=str(root)), splits=("val",))
     for key, pair in found.pixels.items():
         np.testing.assert_array_equal(pair["edge"][0], np.where(mean.pixels[key]["edge"][0] > 0, 255, 0))
 
@@ -60,7 +60,7 @@ def test_faults_are_rejected(tmp_path: Path) -> None:
     write_drawings(truth / "8.mat", drawing[:20])
     savemat(truth / "9.mat", {"groundTruth": np.empty((1, 0), object)})
     (images / "Thumbs.db").write_bytes(b"no picture")
-    dataset = BSDS500(root=str(tmp_path))
+    dataset = BSDS500(root=str(tmp_path), edges="mean")
     found = read_all(dataset)
     reasons = {1: "missing-image", 2: "missing-edge", 3: "damaged", 4: "damaged", 5: "missing-variable",
                6: "not-edges", 7: "sizes-differ", 9: "no-edges"}  # fmt: skip
