@@ -82,14 +82,21 @@ def _below(tensors: Tensors, prefix: str) -> dict[str, Array]:
 
 
 def _convolved(tensors: Tensors, name: str, x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n a b d"]:
-    kernel = jnp.transpose(tensors[f"{name}.weight"], (2, 3, 1, 0))
+    kernel, bias = jnp.transpose(tensors[f"{name}.weight"], (2, 3, 1, 0)), tensors[f"{name}.bias"]
     around = kernel.shape[0] // 2
-    groups = x.shape[-1] // kernel.shape[2]
-    result = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(around, around)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )  # fmt: skip
-    return result + tensors[f"{name}.bias"]
+    if kernel.shape[2] < x.shape[-1]:
+        return _by_channel(kernel[:, :, 0], x) + bias
+    edges = [(around, around)] * 2
+    axes = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), edges, dimension_numbers=axes) + bias
+
+
+def _by_channel(kernel: Float[Array, "k k c"], x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Convolves each channel with its own kernel, as a sum of shifted pictures: XLA's own way is far slower on CPUs."""
+    side, (height, width) = len(kernel), x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (side // 2, side // 2), (side // 2, side // 2), (0, 0)))
+    places = [(i, j) for i in range(side) for j in range(side)]
+    return sum((padded[:, i : i + height, j : j + width] * kernel[i, j] for i, j in places), jnp.zeros_like(x))
 
 
 def _linear(tensors: Tensors, name: str, x: Float[Array, "*n c"]) -> Float[Array, "*n d"]:
