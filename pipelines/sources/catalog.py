@@ -23,6 +23,7 @@ DATASETS = {
     "imagenet": "pipelines.sources.imagenet:ImageNet",
     # images and annotations
     "coco": "pipelines.sources.coco:COCO",
+    "mpii": "pipelines.sources.mpii:MPII",
     "ade20k": "pipelines.sources.ade20k:ADE20K",
     "ade20k_full": "pipelines.sources.ade20k_full:ADE20KFull",
     "cityscapes": "pipelines.sources.cityscapes:Cityscapes",
