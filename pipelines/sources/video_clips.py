@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from pipelines.sources.base import Example, Item, Reject
@@ -62,10 +61,14 @@ def rows(item: Item, video: Video, options: VideoOptions) -> Iterator[Example | 
     """
     kept: list[Sample] = []
     number = 0
+    until = span(item)[1] or math.inf
     failed: VideoError | None = None
     size = 1 if options.stills else options.frames_per_clip
     try:
-        for sample in islice(_sampled(item, video, options), options.max_frames):
+        for taken, sample in enumerate(_sampled(item, video, options)):
+            if taken == options.max_frames:
+                until = sample.time
+                break
             if kept and (len(kept) == size or sample.scene != kept[0].scene):
                 yield _row(item, number, kept, sample.time, options.stills)
                 number, kept = number + 1, []
@@ -73,7 +76,7 @@ def rows(item: Item, video: Video, options: VideoOptions) -> Iterator[Example | 
     except VideoError as error:
         failed = error
     if kept:
-        yield _row(item, number, kept, math.inf, options.stills)
+        yield _row(item, number, kept, until, options.stills)
     if failed:
         source = readable(item.files["video"])
         yield Reject(key=item.key, source=source, stage="read", reason=failed.reason, detail=failed.detail)

@@ -67,6 +67,8 @@ def test_a_row_has_the_actions_that_happen_in_it(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found[1]["actions"][1] == actions[1]
     assert {meta["class"] for meta in found} == {"film"}
+    (capped,) = rows(item, str(path), VideoOptions(fps=5.0, max_frames=9))  # to second 1.8
+    assert [action["class"] for action in capped.meta["actions"]] == ["begins"]
 
 
 def test_a_folder_of_videos_is_listed_by_name_and_estimated_by_length(tmp_path: Path) -> None:
