@@ -1,11 +1,11 @@
 """Charades (Sigurdsson et al., 2016) with masks of its frames, which Charades itself does not have."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
@@ -61,5 +61,5 @@ class CharadesMasks(FrameFolders):
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads the frames and masks side by side."""
         colours = partial(drawn, decode=decode_image)
-        draw = {"mask": mask, "instances": objects(item.key), "colours": colours}[self.masks]
-        return pair_clips(self, item, {"frames": frame, "mask": draw}, RATE)
+        draw: dict[str, Callable[..., Any]] = {"mask": mask, "instances": objects(item.key), "colours": colours}
+        return pair_clips(self, item, {"frames": frame, "mask": draw[self.masks]}, RATE)

@@ -23,6 +23,7 @@ from pipelines.sources.video_masks import OfVideo, paint_segments
 from tokenizer.images import ImageError, decode_labels
 from visent.errors import UserError
 
+JSON, SPLIT_JSON = "panoptic_gt_VIPSeg.json", "panoptic_gt_VIPSeg_{}.json"
 STUFF = 125  # smaller values of a mask are classes, larger ones class * 100 + object
 COLOURS: Mapping[int, Colour] = {n: (int(r), int(g), int(b)) for n, (r, g, b) in enumerate(vipseg()) if n}
 
@@ -39,7 +40,7 @@ class VIPSeg(AnnotatedFolders):
     <root>/panomasksRGB/<video>/00000123.png   (segment = R + 256 G + 65536 B)
     <root>/panoptic_gt_VIPSeg.json, panoptic_gt_VIPSeg_{train,val,test}.json
 
-    Without any list, that json names the videos, and without it the folders.
+    Without the lists, a json for each split names its videos; without these, all videos are of train.
     """
 
     root: str
@@ -52,7 +53,7 @@ class VIPSeg(AnnotatedFolders):
         """Lists the videos of the split's list."""
         frames = "images" if Path(below(self.root, "images")).is_dir() else "imgs"
         of_segments = self._json(split)
-        for name in self._videos(split, frames, of_segments):
+        for name in self._videos(split, frames):
             folders = {"frames": f"{frames}/{name}"}
             masks = "panomasksRGB" if of_segments else "panomasks"
             folders |= dict.fromkeys(self.annotations, f"{masks}/{name}")
@@ -66,15 +67,20 @@ class VIPSeg(AnnotatedFolders):
         """Returns the file that says the classes of panomasksRGB's segments, "" where panomasks has them."""
         if Path(below(self.root, "panomasks")).is_dir():
             return ""
-        names = (f"panoptic_gt_VIPSeg_{split}.json", "panoptic_gt_VIPSeg.json")
+        names = (SPLIT_JSON.format(split), JSON)
         return next((name for name in names if Path(below(self.root, name)).is_file()), "")
 
-    def _videos(self, split: str, frames: str, of_segments: str) -> list[str]:
-        if any(Path(below(self.root, f"{name}.txt")).is_file() for name in self.splits):
+    def _videos(self, split: str, frames: str) -> list[str]:
+        """Names the videos of a split: by the lists, else by a json for each split, else all folders are of train."""
+        if self._have("{}.txt"):
             return read_list(self.root, f"{split}.txt")
-        if of_segments == "panoptic_gt_VIPSeg.json" or not of_segments:
-            return names_in(self.root, frames) if split == "train" else []
-        return list(segments_by_video(below(self.root, of_segments)))
+        if self._have(SPLIT_JSON):
+            path = below(self.root, SPLIT_JSON.format(split))
+            return list(segments_by_video(path)) if Path(path).is_file() else []
+        return names_in(self.root, frames) if split == "train" else []
+
+    def _have(self, name: str) -> bool:
+        return any(Path(below(self.root, name.format(split))).is_file() for split in self.splits)
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads the frames and their masks."""
