@@ -13,8 +13,7 @@ Both are measured here on the same pictures and codes, with the default tokenize
 and scikit-learn ship, Felzenszwalb's segments as their label maps, blurred brightness as their depth. What a network
 would draw instead changes the codes, not their number; LVM's bytes do not depend on codes at all, and visent's are
 given for random codes too, which no compression makes smaller (of a codebook of 8192 they would take 1.3 times as
-much). The figures for ImageNet's 1,281,167 training pictures
-are those per picture, multiplied.
+much). The figures for ImageNet's 1,281,167 training pictures are those per picture, multiplied.
 """
 
 import argparse

@@ -64,6 +64,8 @@ def init(datasets: tuple[str, ...], out: str, recipe: str, overwrite: bool) -> N
     files.write_bytes(out, text.encode())
     console().print(report_table(report))
     console().print(f"\nWrote {out}. Edit it, then: visent manifest show {out}")
+    if lacking := text.count("\n# [tasks."):
+        console().print(f"{lacking} tasks of the recipe lack a dataset: the end of {out} says what makes them.")
 
 
 @manifest.command()

@@ -18,38 +18,21 @@ _NAMED = {
     "holes": ("inpainting", ["holes", "image"]),
     "bottom": ("completion", ["bottom", "image"]),
     "rainy": ("deraining", ["rainy", "image"]),
+    "rain": ("deraining", ["rain", "image"]),
     "noisy": ("denoising", ["noisy", "image"]),
+    "noise": ("denoising", ["noise", "image"]),
     "low_light": ("brightening", ["low_light", "image"]),
     "edited": ("editing", ["image", "edited"]),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A dataset in a recipe's table: which finished datasets stand for it, and how one is made.
-
-    A dataset does when it has the row's name, or comes from one of the `sources` with these `options`.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    options: Mapping[str, Any]
-    tokenize: str  # arguments of `visent tokenize`, all but --out
-
-    def is_made_by(self, name: str, facts: DatasetFacts) -> bool:
-        """Tells whether a finished dataset is the row's."""
-        made_with = facts.config.get("options", {})
-        same = all(made_with.get(option) == value for option, value in self.options.items())
-        return name == self.name or (facts.config.get("source") in self.sources and same)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A recipe file. Its tasks name rows as their datasets; its stages count images in place of tokens."""
+    """A recipe file. Its tasks name `rows` as their datasets; its stages count images in place of tokens."""
 
     name: str
     about: str
-    rows: Mapping[str, Row]
+    rows: Mapping[str, str]  # name -> arguments of `visent tokenize` that make it, all but --out
     tasks: Mapping[str, Entry]
     stages: Mapping[str, Mapping[str, Any]]  # images_per_sentence, share by kind or task, perhaps planned and plan
     balance: Mapping[str, Any]
@@ -77,28 +60,23 @@ def load_recipe(name: str) -> Recipe:
     if name not in recipe_names():
         raise unknown("recipe", name, recipe_names())
     value = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
-    rows = {
-        row: Row(
-            name=row, sources=tuple(entry["sources"]), options=entry.get("options", {}), tokenize=entry["tokenize"]
-        )
-        for row, entry in value.get("datasets", {}).items()
-    }
     return Recipe(
-        name=name, about=value["about"], rows=rows, tasks=value.get("tasks", {}), stages=value["stages"],
+        name=name, about=value["about"], rows=value["datasets"], tasks=value["tasks"], stages=value["stages"],
         balance=value["balance"],
     )  # fmt: skip
 
 
 def choose_tasks(recipe: Recipe, datasets: Mapping[str, DatasetFacts]) -> Chosen:
-    """Gives each task of a recipe a dataset that has its roles; datasets that no row names get their usual tasks."""
-    owner = {name: name for name in datasets if name in recipe.rows}
+    """Gives each task of a recipe a dataset that has its roles; datasets that no row names get their usual tasks.
+
+    A dataset stands for a row that has its name, or else that is made from the same source.
+    """
     tasks: dict[str, Entry] = {}
     for task, entry in recipe.tasks.items():
-        row = recipe.rows[entry["dataset"]]
-        for name, facts in datasets.items():
-            free = owner.get(name, row.name) == row.name  # a dataset stands for one row
-            if free and row.is_made_by(name, facts) and set(entry["sentence"]) <= set(facts.schema.roles):
-                owner[name] = row.name
+        row = entry["dataset"]
+        for name in sorted(datasets, key=lambda name: name != row):  # the namesake first, else in the order given
+            same = name == row or datasets[name].config.get("source") == recipe.rows[row].split()[0]
+            if same and set(entry["sentence"]) <= set(datasets[name].schema.roles):
                 tasks[task] = {**entry, "dataset": name}
                 break
     missing = {task: entry for task, entry in recipe.tasks.items() if task not in tasks}

@@ -14,7 +14,7 @@ from visent.errors import UserError
 def new_manifest(datasets: Mapping[str, tuple[str, DatasetFacts]], recipe: str) -> str:
     """Returns the text of a manifest for datasets (name -> path as written, facts) by a recipe.
 
-    Tasks of the recipe that none of the datasets serves stand commented out, below the command that makes one.
+    Tasks of the recipe that none of the datasets serves stand at its end as comments, with the command that makes one.
 
     Raises:
         UserError: unknown recipe, or one whose stages the datasets have no task for.
@@ -34,11 +34,10 @@ def new_manifest(datasets: Mapping[str, tuple[str, DatasetFacts]], recipe: str) 
     for task, entry in chosen.tasks.items():
         clips = any(facts[entry["dataset"]].schema.roles[role] == "clip" for role in entry["sentence"])
         lines += [*_task_lines(task, entry, clips), ""]
-    folder = files.parent(next(iter(datasets.values()))[0])
-    lines += _missing_lines(plan, chosen, datasets, folder)
     tokens = next(iter(facts.values())).schema.tokens_per_image
     lines += _stages_lines(plan, chosen, tokens)
     lines += ["[balance]", *(f"{key} = {_value(value)}" for key, value in plan.balance.items())]
+    lines += _missing_lines(plan, chosen, datasets, files.parent(next(iter(datasets.values()))[0]))
     return "\n".join(lines) + "\n"
 
 
@@ -51,17 +50,17 @@ def _task_lines(task: str, entry: Entry, clips: bool) -> list[str]:
 
 def _missing_lines(recipe: Recipe, chosen: Chosen, datasets: Mapping[str, Any], folder: str) -> list[str]:
     """Returns the recipe's tasks that lack a dataset, as comments under the command that makes it."""
-    lines = ["# Tasks of the recipe without a dataset: make it, then take the # away.", ""] if chosen.missing else []
-    for row in recipe.rows.values():
-        tasks = {task: entry for task, entry in chosen.missing.items() if entry["dataset"] == row.name}
+    lines = ["", "# Tasks of the recipe that lack a dataset: make it, then take the # away."] if chosen.missing else []
+    for row, arguments in recipe.rows.items():
+        tasks = {task: entry for task, entry in chosen.missing.items() if entry["dataset"] == row}
         if not tasks:
             continue
-        name = row.name if row.name not in datasets else f"{row.name}_{next(iter(tasks))}"
+        name = row if row not in datasets else next(iter(tasks))
         path = files.join(folder, name)
-        block = [f"[datasets.{_key(name)}]  # visent tokenize {row.tokenize} --out {path}", f"path = {_value(path)}"]
+        block = [f"[datasets.{_key(name)}]  # visent tokenize {arguments} --out {path}", f"path = {_value(path)}"]
         for task, entry in tasks.items():
             block += _task_lines(task, {**entry, "dataset": name}, clips=False)
-        lines += [*(f"# {line}" for line in block), ""]
+        lines += ["", *(f"# {line}" for line in block)]
     return lines
 
 
