@@ -57,6 +57,8 @@ class Pascal5i(Dataset):
         top = inside(self.root, "VOCdevkit", "VOC2012")
         images = dict(named(self.root, f"{top}/JPEGImages", endings=(".jpg",)))
         maps = dict(named(self.root, f"{top}/{self.class_maps}", endings=(".png",)))
+        if lines and images and not maps:
+            raise UserError(f"no maps in {top}/{self.class_maps}; name their folder with --class-maps")
         pairs = {line: line.partition("__")[0] for line in lines}
         found = {
             "image": [(line, images[name]) for line, name in pairs.items() if name in images],

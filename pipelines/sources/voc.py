@@ -17,6 +17,7 @@ from pipelines.sources.dataset import Dataset, RoleKind, check_chosen, option
 from pipelines.sources.files import inside, matched, named, read_list
 from pipelines.sources.reading import drawing, example_of_files, picture
 from tokenizer.images import decode_labels
+from visent.errors import UserError
 
 # fmt: off
 CLASSES = (
@@ -61,11 +62,13 @@ class VOC(Dataset):
         return {"image": "still", **dict.fromkeys(self.annotations, "still")}
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
-        """Finds the files of each name of the split's list; of VOC2012's test list no maps are published."""
+        """Finds the files of each name of the split's list; of most test lists no maps are published."""
         top = inside(self.root, "VOCdevkit", f"VOC{self.year}")
-        names = read_list(
-            self.root, f"{top}/ImageSets/Segmentation/{self.train_list if split == 'train' else split}.txt"
-        )
+        name_of_list = self.train_list if split == "train" else split
+        path = f"{top}/ImageSets/Segmentation/{name_of_list}.txt"
+        names = read_list(self.root, path)
+        if not names and name_of_list not in ("train", split):
+            raise UserError(f"there is no list {path}, or it is empty; put it there or leave --train-list out")
         folders = {role: FOLDERS[role] for role in self.annotations} | {"image": "JPEGImages"}
         if "semantic" in folders:
             folders["semantic"] = self.class_maps

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pipelines.examples import Look, decoded, squares
 from pipelines.sources.base import Example, Item, Reject, Unit, cut_into_units
 from pipelines.sources.dataset import Dataset, DatasetSource
@@ -38,7 +36,7 @@ def read_all(dataset: Dataset, splits: tuple[str, ...] = ()) -> Found:
     items, note = source.listing()
     units = [Unit.from_json(unit.to_json()) for unit in cut_into_units(items, 3, 0.0)]  # as they reach a worker
     examples: dict[str, Example] = {}
-    pixels: dict[str, Mapping[str, list[np.ndarray]]] = {}
+    pixels: dict[str, Mapping[str, Any]] = {}
     rejects: dict[str, str] = {}
     for one in (one for unit in units for one in source.examples(unit)):
         if isinstance(one, Reject):

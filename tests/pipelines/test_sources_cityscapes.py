@@ -26,7 +26,7 @@ def ids(samples: Path, key: str, kind: str) -> np.ndarray:
 
 
 def numbers(picture: np.ndarray) -> np.ndarray:
-    return picture.astype(np.int64) @ np.array([65536, 256, 1])
+    return np.asarray(picture.astype(np.int64) @ np.array([65536, 256, 1]))
 
 
 def test_real_photos_are_matched_by_city_and_number(real: Found) -> None:

@@ -63,6 +63,8 @@ def test_test_sets_are_chosen_by_name(tmp_path: Path) -> None:
             put(tmp_path / "test" / name / side / "1.png")
     found = read_all(Rain13K(root=str(tmp_path), test_sets=("Test100",)), splits=("test",))
     assert list(found.examples) == ["test/Test100/1"]
+    with pytest.raises(UserError, match="there is no test/Test1200"):
+        source_of(Rain13K(root=str(tmp_path), test_sets=("Test100", "Test1200"))).listing()
     with pytest.raises(UserError, match="did you mean 'Rain100L'"):
         Rain13K(root=str(tmp_path), test_sets=("Rain10L",))
 

@@ -92,6 +92,9 @@ def test_lists_and_folders_of_other_years_and_of_the_augmented_set(tmp_path: Pat
     augmented = VOC(root=str(tmp_path), train_list="train_aug", class_maps="SegmentationClassAug")
     assert list(read_all(augmented).examples) == ["VOC2012/2008_000001"]
 
+    with pytest.raises(UserError, match=r"there is no list VOC2012/ImageSets/Segmentation/trainaug\.txt"):
+        source_of(VOC(root=str(tmp_path), train_list="trainaug")).listing()
+
     write_list(tmp_path / "VOC2007" / "ImageSets" / "Segmentation" / "test.txt", "000068", "000175")
     write_voc(tmp_path, "000068", with_border(), year=2007)
     write_picture(tmp_path / "VOC2007" / "JPEGImages" / "000175.jpg")
@@ -169,6 +172,8 @@ def test_faults_of_pascal_5i_are_rejected(tmp_path: Path) -> None:
         "2008_000077__15": "missing-image",
     }
     assert len(found.items) == 7
+    with pytest.raises(UserError, match="no maps in VOC2012/SegmentationClass; name their folder with --class-maps"):
+        source_of(Pascal5i(root=str(tmp_path), fold=2, class_maps="SegmentationClass")).listing()
 
 
 @pytest.mark.parametrize("line", ["2007_000032", "2007_000032__06", "2007_000032__00", "2007_000032__x"])
