@@ -23,7 +23,7 @@ from pipelines.sources.frames import AnnotatedFolders, drawn, frame, video_item
 from pipelines.sources.reading import parsed_once, read_json
 from pipelines.sources.video_masks import draw_mask
 from tokenizer.images import ImageError, decode_labels
-from visent.errors import UserError
+from visent.errors import UserError, unknown
 
 FRAMES, SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
 HALF = 128  # masks hold the probability of the object, times 255
@@ -53,16 +53,23 @@ class CO3D(AnnotatedFolders):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the sequences, with --subset those that have frames in the split."""
-        for category in self.categories or names_in(self.root, "."):
-            if not Path(below(self.root, category, FRAMES)).is_file():
-                left_out["folders without frame_annotations.jgz"] += 1
-                continue
+        for category in self._categories(left_out):
             if self.subset:
                 for sequence, numbers in self._listed(category, split).items():
                     yield self._sequence(category, sequence, f"{split}/", numbers=numbers)
             elif split == "train":
                 for one in read_jgz(below(self.root, category, SEQUENCES)):
                     yield self._sequence(category, one["sequence_name"])
+
+    def _categories(self, left_out: Counter[str]) -> list[str]:
+        folders = names_in(self.root, ".")
+        there = [name for name in folders if Path(below(self.root, name, FRAMES)).is_file()]
+        for category in self.categories:
+            if category not in there:
+                raise unknown("category", category, there)
+        if len(there) < len(folders):
+            left_out[f"folders without {FRAMES}"] = len(folders) - len(there)  # the same for each split
+        return [name for name in there if not self.categories or name in self.categories]
 
     def _listed(self, category: str, split: str) -> dict[str, list[int]]:
         """Reads the numbers of a split's frames from the subset's list."""
