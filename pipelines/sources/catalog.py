@@ -25,6 +25,7 @@ DATASETS = {
     # images and annotations
     "coco": "pipelines.sources.coco:COCO",
     "mpii": "pipelines.sources.mpii:MPII",
+    "sa1b": "pipelines.sources.sa1b:SA1B",
     "ade20k": "pipelines.sources.ade20k:ADE20K",
     "ade20k_full": "pipelines.sources.ade20k_full:ADE20KFull",
     "cityscapes": "pipelines.sources.cityscapes:Cityscapes",
