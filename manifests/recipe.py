@@ -69,8 +69,10 @@ def load_recipe(name: str) -> Recipe:
 def choose_tasks(recipe: Recipe, datasets: Mapping[str, DatasetFacts]) -> Chosen:
     """Gives each task of a recipe a dataset that has its roles; datasets that no row names get their usual tasks.
 
-    A dataset stands for a row that has its name, or else that is made from the same source.
+    A dataset stands for a row that has its name, or else that is made from the same source; none without training
+    examples is read.
     """
+    datasets = {name: facts for name, facts in datasets.items() if facts.examples("train")}
     tasks: dict[str, Entry] = {}
     for task, entry in recipe.tasks.items():
         row = entry["dataset"]

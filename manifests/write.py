@@ -25,10 +25,9 @@ def new_manifest(datasets: Mapping[str, tuple[str, DatasetFacts]], recipe: str) 
     lines = [f"# {plan.about}.", "# Edit freely, then: visent manifest show", "version = 1", ""]
     for name, (path, fact) in datasets.items():
         splits = ", ".join(f"{fact.examples(split):,} {split}" for split in fact.splits)
-        lines += [
-            f"[datasets.{_key(name)}]  # {splits}; roles {', '.join(fact.schema.roles)}",
-            f"path = {_value(path)}",
-        ]
+        unread = "" if fact.examples("train") else "; nothing to train on, so no task reads it"
+        lines.append(f"[datasets.{_key(name)}]  # {splits}; roles {', '.join(fact.schema.roles)}{unread}")
+        lines.append(f"path = {_value(path)}")
         lines += [f"views = {fact.views()}  # of each example, the original included"] if fact.views() > 1 else []
         lines.append("")
     for task, entry in chosen.tasks.items():
@@ -87,8 +86,9 @@ def _stages_lines(recipe: Recipe, chosen: Chosen, tokens: int) -> list[str]:
         lines += [f"share = {{ {shares} }}  # {note}", ""]
     if not any(line.startswith("[stages.") for line in lines):
         needed, there = _kinds_read(recipe), sorted({entry["kind"] for entry in chosen.tasks.values()})
-        raise UserError(f"recipe {recipe.name!r} reads tasks of kind {', '.join(needed)}, the datasets give only "
-                        f"{', '.join(there)}: add a dataset or use another --recipe")  # fmt: skip
+        given = f"only {', '.join(there)}" if there else "none, as they have no training examples"
+        raise UserError(f"recipe {recipe.name!r} reads tasks of kind {', '.join(needed)}, the datasets give {given}: "
+                        "add a dataset or use another --recipe")  # fmt: skip
     return lines
 
 

@@ -14,6 +14,7 @@ from manifests.manifest import load, parse_text
 from manifests.recipe import load_recipe, recipe_names
 from manifests.testing import write_random_dataset
 from manifests.write import new_manifest
+from visent.errors import UserError
 
 
 def write(folder: Path, roles: dict[str, Any], source: str, **options: Any) -> tuple[str, DatasetFacts]:
@@ -96,6 +97,16 @@ def test_what_is_missing_stands_as_comments_that_become_a_manifest(tmp_path: Pat
     assert {name: task.dataset for name, task in parse_text(uncommented, "manifest.toml").tasks.items()} == {
         "rain13k_deraining": "rain", "sa1b_segmentation": "sa1b", "coco_pose": "coco_pose",
     }  # fmt: skip
+
+
+def test_a_dataset_without_training_examples_is_listed_and_not_read(tmp_path: Path) -> None:
+    held = write(tmp_path / "held", {"image": "still", "pose": "still"}, "coco", examples={"val": 3})
+    mine = write(tmp_path / "mine", {"image": "still", "depth": "still"}, "pairs")
+    text = new_manifest({"held": held, "mine": mine}, "lvm-lite")
+    assert "[datasets.held]  # 3 val; roles image, pose; nothing to train on, so no task reads it" in text
+    assert list(parse_text(text, "manifest.toml").tasks) == ["depth", "depth_to_image"]
+    with pytest.raises(UserError, match=r"of kind single, the datasets give none, as they have no training examples"):
+        new_manifest({"held": held}, "lvm")
 
 
 def test_init_says_how_many_tasks_lack_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
