@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from visent.errors import UserError
 
 TEMPORARY = ".tmp-"
+PAUSES = (0.5, 1.0, 2.0)  # seconds before a bucket is asked again
 _BLOCK = 1 << 20
 
 
@@ -100,8 +102,33 @@ def read_bytes(path: str | Path) -> bytes:
     """
     if is_url(path):
         filesystem, inner = _filesystem(str(path))
-        return bytes(filesystem.cat_file(inner))
+        return bytes(_patiently(lambda: filesystem.cat_file(inner), path))
     return Path(path).read_bytes()
+
+
+def _patiently(read: Callable[[], Any], path: str | Path) -> Any:
+    """Reads from a bucket, again after a pause where that fails: networks do.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it failed several times.
+    """
+    for pause in PAUSES:
+        try:
+            return read()
+        except FileNotFoundError:
+            raise
+        except (OSError, TimeoutError):
+            time.sleep(pause)
+    try:
+        return read()
+    except FileNotFoundError:
+        raise
+    except (OSError, TimeoutError) as error:
+        raise UserError(
+            f"cannot read {path}: {error}, {len(PAUSES) + 1} times in a row; check the network and your access to it, "
+            "then run the same command again"
+        ) from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -128,7 +155,7 @@ def stamp(path: str | Path) -> tuple[int, int]:
     """
     if is_url(path):
         filesystem, inner = _filesystem(str(path))
-        return int(filesystem.size(inner)), 0
+        return int(_patiently(lambda: filesystem.size(inner), path)), 0
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
 
@@ -151,7 +178,7 @@ def local_copy(path: str | Path) -> Iterator[str]:
     filesystem, inner = _filesystem(str(path))
     with tempfile.TemporaryDirectory(prefix="visent-") as folder:
         local = str(Path(folder) / name(path))
-        filesystem.get_file(inner, local)
+        _patiently(lambda: filesystem.get_file(inner, local), path)
         yield local
 
 
@@ -191,20 +218,31 @@ def discard(temporary: str) -> None:
         Path(temporary).unlink()
 
 
+@contextmanager
+def writing(path: str | Path) -> Iterator[str]:
+    """Gives a temporary local name to write a large file under; it becomes `path` when the block ends well.
+
+    Raises:
+        UserError: the target cannot be written (full disk, no permission); `path` is then untouched.
+    """
+    temporary = temporary_for(path)
+    try:
+        yield temporary
+        publish(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        discard(temporary)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes a whole file atomically: readers see the old content or the new, never a part.
 
     Raises:
         UserError: the target cannot be written (full disk, no permission).
     """
-    temporary = temporary_for(path)
-    try:
+    with writing(path) as temporary:
         Path(temporary).write_bytes(data)
-        publish(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        discard(temporary)
 
 
 def write_json(path: str | Path, value: Any) -> None:

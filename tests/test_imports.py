@@ -59,7 +59,7 @@ def test_package_imports_only_what_stands_below_it(package: str) -> None:
 
 COMMANDS = [
     [], ["tokenize"], ["tokenize", "folder"], ["verify"], ["show"], ["manifest"], ["manifest", "show"], ["lineage"],
-    ["diff"],
+    ["diff"], ["export"], ["import"],
     ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
     ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["generate"], ["demo"],

@@ -19,6 +19,8 @@ COMMANDS = {
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
     "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),
     "lineage": ("manifests.commands.lineage", "lineage", "Show which rows a step read, and which steps read a key."),
+    "export": ("manifests.exchange.commands", "export", "Write a corpus as LVM's, DeLVM's, Parquet or for the Hub."),
+    "import": ("manifests.exchange.commands", "import_", "Make a dataset of token files of LVM or DeLVM."),
     "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
     "train": ("trainer.cli", "train", "Train a model on the shards that a lock names."),
     "generate": ("trainer.cli", "generate", "Generate images that continue a prompt."),

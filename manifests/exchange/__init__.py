@@ -1,0 +1,1 @@
+"""Other projects' formats of token corpora, in and out: one file each."""
