@@ -1,7 +1,9 @@
 """Networks in TFLite files, run by LiteRT (PyPI `ai-edge-litert`)."""
 
+import contextlib
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from visent.errors import UserError
+
+_opening = threading.Lock()
 
 
 class LiteModel:
@@ -50,8 +54,26 @@ def _opened(path: Path) -> Any:
     except ImportError as error:
         raise UserError(f"running {path.name} needs LiteRT: pip install 'visent[annotators]'") from error
     try:
-        interpreter = Interpreter(str(path), num_threads=1)
-        interpreter.allocate_tensors()
+        with _silent():
+            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path} is no TFLite model ({str(error).splitlines()[0]}); fetch it again") from error
     return interpreter
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps off the screen what LiteRT's C++ writes there on opening a model; it has no setting for that."""
+    if os.environ.get("VISENT_TRACEBACK"):
+        yield
+        return
+    with _opening:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)

@@ -1,5 +1,6 @@
 """ONNX models as annotators: what their TOML files say, and what is drawn."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from made_onnx import SIDE, convolution, per_pixel, write_card, write_model  # n
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from pipelines.annotate.annotators import NETWORKS  # noqa: E402
 from pipelines.annotate.networks import shared_network, weights  # noqa: E402
+from pipelines.annotate.onnx_card import PALETTES, OnnxCard, read_card  # noqa: E402
 from pipelines.render import palettes  # noqa: E402
 from visent.errors import UserError  # noqa: E402
 
@@ -228,3 +231,11 @@ def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
     onnx.save(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
     assert (tmp_path / "model.onnx.data").stat().st_size
     assert np.array_equal(drawn(write_card(tmp_path), noise())[0], noise())
+
+
+def test_the_readmes_card_and_names_are_those_of_the_code(tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "pipelines" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "depth.toml").write_text(readme.split("```toml\n")[1].split("```")[0])
+    assert read_card(tmp_path / "depth.toml").values == "disparity"
+    for name in (*NETWORKS, *PALETTES, *(field.name for field in dataclasses.fields(OnnxCard) if field.name != "file")):
+        assert f"`{name}`" in readme or f"\n{name} = " in readme, name
