@@ -3,6 +3,10 @@
 import hashlib
 import json
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt16
 
 from manifests import files, shards
+from manifests.cache_limit import CacheLimit
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from visent.errors import UserError
@@ -29,11 +34,17 @@ class Column:
 
 
 class ColumnCache:
-    """Opens columns of shards, from files `<sha256>.<role>.npy` that are made when first asked for."""
+    """Opens columns of shards, from files `<sha256>.<role>.npy` that are made when first asked for.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    `limit_bytes` is what they may take on the disk, by default as VISENT_CACHE_GB says. Threads may share a cache.
+    """
+
+    def __init__(self, folder: Path | None = None, limit_bytes: float | None = None) -> None:
         self.folder = Path(folder) if folder is not None else default_cache()
         self._checked: set[tuple[str, str]] = set()
+        self._limit = CacheLimit(self.folder, limit_bytes)
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
 
     def column(self, path: str, info: ShardInfo, schema: Schema, role: str) -> Column:
         """Returns a role of a shard.
@@ -42,18 +53,38 @@ class ColumnCache:
             UserError: the shard is missing, has another sha256 than the lock, or does not fit the schema; or the
                 cache folder cannot be written.
         """
-        self.check(path, info)
         images, offsets = self._file(info, role, "images"), self._file(info, role, "offsets")
         clip = schema.roles[role] == "clip"
-        if not images.exists() or (clip and not offsets.exists()):
-            codes, starts = shards.read_codes(path, schema, role)
-            if len(starts) != info.rows + 1:
-                raise UserError(f"{path} holds {len(starts) - 1} rows, its facts say {info.rows}: tokenize it again")
-            if clip:
-                self._write(offsets, starts)
-            self._write(images, codes)
-        mapped = np.load(images, mmap_mode="r") if info.rows else np.empty((0, schema.tokens_per_image), np.uint16)
-        return Column(mapped, np.load(offsets) if clip else None)
+        with self._filling(info.sha256):  # so that two threads do not decode the same shard
+            if images.exists() and (offsets.exists() or not clip):
+                self.check(path, info)
+            else:
+                self._decode(path, info, schema, role)
+            with suppress(OSError):
+                os.utime(images, (time.time(), images.stat().st_mtime))  # for the limit: it was used now
+            mapped = np.load(images, mmap_mode="r") if info.rows else np.empty((0, schema.tokens_per_image), np.uint16)
+            return Column(mapped, np.load(offsets) if clip else None)
+
+    def _decode(self, path: str, info: ShardInfo, schema: Schema, role: str) -> None:
+        try:
+            with files.local_copy(path) as local:  # fetched once, to be checked and decoded
+                self.check(path, info, local)
+                codes, starts = shards.read_codes(local, schema, role)
+        except FileNotFoundError as error:
+            raise _missing(path) from error
+        if len(starts) != info.rows + 1:
+            raise UserError(f"{path} holds {len(starts) - 1} rows, its facts say {info.rows}: tokenize it again")
+        self._limit.make_room(codes.nbytes)
+        if schema.roles[role] == "clip":
+            self._write(self._file(info, role, "offsets"), starts)
+        self._write(self._file(info, role, "images"), codes)
+
+    @contextmanager
+    def _filling(self, sha256: str) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.setdefault(sha256, threading.Lock())
+        with lock:
+            yield
 
     def keys(self, path: str, info: ShardInfo, schema: Schema) -> Shaped[np.ndarray, "n"]:
         """Returns the keys of a shard's examples as UTF-8, in the order of its rows (of one view: all have the same).
@@ -84,8 +115,10 @@ class ColumnCache:
         """Tells whether a role of a shard was decoded before."""
         return self._file(info, role, "images").exists()
 
-    def check(self, path: str, info: ShardInfo) -> None:
+    def check(self, path: str, info: ShardInfo, local: str | None = None) -> None:
         """Compares a shard with its sha256: once for each size and time of change, remembered in the cache.
+
+        `local` is a copy of a shard that lies elsewhere.
 
         Raises:
             UserError: the shard is missing or has another content.
@@ -98,7 +131,7 @@ class ColumnCache:
             raise _missing(path) from error
         mark = self.folder / f"{info.sha256}.checked.json"
         if not (mark.exists() and json.loads(mark.read_bytes()) == stamp):
-            found = files.sha256(path)
+            found = files.sha256(local or path)
             if found != info.sha256:
                 raise _changed(path, "sha256 ", found, info.sha256)
             files.make_folder(self.folder)

@@ -17,8 +17,8 @@ from jaxtyping import Int64, UInt64
 
 from manifests import files
 from manifests.columns import ColumnCache
-from manifests.corpus import DatasetReader
 from manifests.dataset import DatasetFacts, has_facts, load_facts
+from manifests.rows import DatasetReader
 from manifests.shards import ShardInfo, rejects_name
 from visent.errors import UserError
 from visent.progress import track

@@ -1,152 +1,26 @@
 """The reader: composes sentences from rows, as a pure function of (lock digest, seed, sentence numbers)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, Shaped, UInt16
+from jaxtyping import Int32, Int64, UInt16
 
-from manifests import files, order
-from manifests.columns import Column, ColumnCache
+from manifests import order
+from manifests.columns import ColumnCache
+from manifests.lanes import LanedOrder, lanes_for
 from manifests.lock import Lock, LockedTask
+from manifests.order import WholeOrder
+from manifests.rows import DatasetReader
 from manifests.schema import Schema
 from manifests.sentence import STILL, Grammar, choose_frames
-from manifests.shards import ShardInfo
 from visent.errors import UserError, unknown
 from visent.progress import track
 
-MAX_OPEN = 400  # columns mapped at once by a dataset; each holds a file descriptor, of which systems allow 1,024
-
-
-class DatasetReader:
-    """Random access to the rows of one split of one dataset, in all their views."""
-
-    def __init__(self, folder: str, schema: Schema, found: Sequence[ShardInfo], views: int, cache: ColumnCache) -> None:
-        self._folder, self._schema, self._shards, self._cache = folder, schema, list(found), cache
-        firsts = [info for info in found if info.first_view == 0]
-        unit_of = {info.unit: i for i, info in enumerate(firsts)}
-        sizes = np.array([info.examples for info in firsts], np.int64)
-        self._ends = np.cumsum(sizes)
-        self._sizes = sizes
-        self._shard_of = np.full((len(firsts), views), -1, np.int64)  # unit, view -> shard
-        self._first_row = np.zeros((len(firsts), views), np.int64)  # unit, view -> where the view begins in it
-        for number, info in enumerate(found):
-            for view in range(info.first_view, min(info.last_view + 1, views)):
-                self._shard_of[unit_of[info.unit], view] = number
-                self._first_row[unit_of[info.unit], view] = (view - info.first_view) * info.examples
-        self._columns: dict[tuple[int, str], Column] = {}
-        self._keys_read: dict[int, Shaped[np.ndarray, n]] = {}
-
-    @property
-    def tokens_per_image(self) -> int:
-        """Codes of one image."""
-        return self._schema.tokens_per_image
-
-    @property
-    def examples(self) -> int:
-        """Examples of the split."""
-        return int(self._sizes.sum())
-
-    def locate(
-        self, examples: Int64[np.ndarray, "*n"], views: Int64[np.ndarray, "*n"]
-    ) -> tuple[Int64[np.ndarray, "*n"], Int64[np.ndarray, "*n"]]:
-        """Returns the shard of each (example, view), and the row in it."""
-        unit = np.searchsorted(self._ends, examples, side="right")
-        row = examples - (self._ends[unit] - self._sizes[unit])
-        return self._shard_of[unit, views], self._first_row[unit, views] + row
-
-    def column(self, shard: int, role: str) -> Column:
-        """Returns one role of one shard, checked and mapped on first use."""
-        if (shard, role) not in self._columns:
-            if len(self._columns) >= MAX_OPEN:
-                self._columns.pop(next(iter(self._columns)))
-            info = self._shards[shard]
-            path = files.join(self._folder, info.file)
-            self._columns[shard, role] = self._cache.column(path, info, self._schema, role)
-        return self._columns[shard, role]
-
-    def undecoded(self, role: str) -> list[int]:
-        """Returns the shards whose column of a role is not in the cache."""
-        return [n for n, info in enumerate(self._shards) if not self._cache.has(info, role)]
-
-    def lengths(
-        self, role: str, shard: Int64[np.ndarray, "*n"], row: Int64[np.ndarray, "*n"]
-    ) -> Int64[np.ndarray, "*n"]:
-        """Returns the number of frames of a clip role in each of the rows; a shard of one length is not opened."""
-        result = np.zeros(shard.size, np.int64)
-        rows = row.reshape(-1)
-        for number, here in _by_shard(shard.reshape(-1)):
-            if len(self._shards[number].frames) == 1:
-                result[here] = next(iter(self._shards[number].frames))
-                continue
-            offsets = self.column(number, role).offsets
-            assert offsets is not None
-            result[here] = offsets[rows[here] + 1] - offsets[rows[here]]
-        return result.reshape(shard.shape)
-
-    def gather(
-        self,
-        role: str,
-        shard: Int64[np.ndarray, "n"],
-        row: Int64[np.ndarray, "n"],
-        frame: Int64[np.ndarray, "n"],
-    ) -> UInt16[np.ndarray, "n t"]:
-        """Returns one image of each of the rows; `frame` is ignored for a still role."""
-        result = np.empty((len(shard), self._schema.tokens_per_image), np.uint16)
-        for number, here in _by_shard(shard):
-            column = self.column(number, role)
-            image = row[here] if column.offsets is None else column.offsets[row[here]] + frame[here]
-            result[here] = column.images[image]
-        return result
-
-    def clip_lengths(self, role: str) -> Int64[np.ndarray, "n"]:
-        """Returns the number of frames of every example, in view 0 (views cannot differ, `keys_sha256` tells)."""
-        example = np.arange(self.examples, dtype=np.int64)
-        return self.lengths(role, *self.locate(example, np.zeros_like(example)))
-
-    def keys(self, shard: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"]) -> list[str]:
-        """Returns the key of each of the rows."""
-        result = np.empty(len(shard), object)
-        for number, here in _by_shard(shard):
-            result[here] = self._keys(number)[row[here] % self._shards[number].examples]
-        return [key.decode() for key in result]
-
-    def all_keys(self) -> Iterator[tuple[int, Shaped[np.ndarray, "n"]]]:
-        """Yields the keys of all examples as UTF-8, shard by shard, with the number of the first."""
-        for unit, number in enumerate(self._shard_of[:, 0].tolist()):
-            yield int(self._ends[unit] - self._sizes[unit]), self._keys(number)
-
-    def find(self, key: str) -> int | None:
-        """Returns the number of the example with a key, or None where there is none; reads keys until it is found."""
-        wanted = key.encode()
-        with track(f"looking for {key}", len(self._sizes), "shards") as progress:
-            for start, keys in self.all_keys():
-                progress.advance()
-                at = np.flatnonzero(keys == wanted)
-                if len(at):
-                    return start + int(at[0])
-        return None
-
-    def file(self, shard: int) -> str:
-        """Returns the name of a shard."""
-        return self._shards[shard].file
-
-    def _keys(self, shard: int) -> Shaped[np.ndarray, "n"]:
-        if shard not in self._keys_read:
-            if len(self._keys_read) >= MAX_OPEN:
-                self._keys_read.pop(next(iter(self._keys_read)))
-            path = files.join(self._folder, self._shards[shard].file)
-            self._keys_read[shard] = self._cache.keys(path, self._shards[shard], self._schema)
-        return self._keys_read[shard]
-
-
-def _by_shard(shard: Int64[np.ndarray, "n"]) -> Iterator[tuple[int, Int64[np.ndarray, "m"]]]:
-    """Yields each shard that occurs, and where."""
-    sorted_by_shard = np.argsort(shard, kind="stable")
-    numbers, starts = np.unique(shard[sorted_by_shard], return_index=True)
-    yield from zip(numbers.tolist(), np.split(sorted_by_shard, starts[1:]), strict=True)
+PREFETCHING = 4  # threads that fetch shards ahead of their batch
 
 
 class Corpus:
@@ -164,7 +38,7 @@ class Corpus:
         self.lock, self.split = lock, split
         self._cache = ColumnCache(cache_dir)
         self._readers: dict[str, DatasetReader] = {}
-        self._eligible: dict[tuple[str, int], Int64[np.ndarray, n] | None] = {}
+        self._orders: dict[tuple[str, str, int], WholeOrder | LanedOrder] = {}
         self._grammars: dict[tuple[str, str], Grammar] = {}
         self._prepared: set[str] = set()
 
@@ -191,12 +65,29 @@ class Corpus:
         numbers = np.asarray(numbers, np.int64)
         locked = self.lock.stage(stage)
         self._prepare(stage)
-        ids, within = order.tasks_of(numbers, tuple(task.count for task in locked.tasks))
+        ids, within = order.tasks_of(numbers, locked.counts)
         codes = np.empty((len(numbers), locked.context), np.uint16)
         for number in np.unique(ids):
             here = np.flatnonzero(ids == number)
             codes[here] = self.task_sentences(stage, locked.tasks[number].task.name, within[here], seed)
         return codes, ids
+
+    def prefetch(self, stage: str, numbers: Int64[np.ndarray, "b"], seed: int) -> None:
+        """Starts to fetch and decode, in threads, what these sentences need; an error is raised when they are read."""
+        ids, within = order.tasks_of(np.asarray(numbers, np.int64), self.lock.stage(stage).counts)
+        for number in np.unique(ids).tolist():
+            task = self.lock.stage(stage).tasks[number].task.name
+            self._threads.submit(self._fetch, stage, task, within[ids == number], seed)
+
+    def _fetch(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> None:
+        slots = self.slots(stage, task, numbers, seed)
+        for number, role in enumerate(slots.grammar.roles):
+            for shard in np.unique(slots.shard[:, slots.grammar.role == number]).tolist():
+                self._threads.submit(slots.reader.column, shard, role)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(PREFETCHING, thread_name_prefix="prefetch")
 
     def task_sentences(
         self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int
@@ -233,12 +124,16 @@ class Corpus:
         ]
 
     def _prepare(self, stage: str) -> None:
-        """Checks and decodes, with progress, the shards of a stage that the cache does not have yet."""
+        """Checks and decodes, with progress, the shards of a stage's small tasks that the cache does not have yet.
+
+        Those of large tasks are decoded as they are needed: a host may need only some.
+        """
         if stage in self._prepared:
             return
         wanted: dict[tuple[str, str], None] = {}
         for locked in self.lock.stage(stage).tasks:
-            wanted |= dict.fromkeys((locked.task.dataset, role) for role in locked.task.sentence)
+            if not lanes_for(self.reader(locked.task.dataset).units):
+                wanted |= dict.fromkeys((locked.task.dataset, role) for role in locked.task.sentence)
         missing = [(d, number, role) for d, role in wanted for number in self.reader(d).undecoded(role)]
         if missing:
             with track(f"decoding shards of {stage}", len(missing), "columns") as progress:
@@ -255,20 +150,15 @@ class Corpus:
         """
         locked = self.lock.stage(stage).task(task)
         rule = self._grammar(stage, task)
-        examples, views = self._rows(locked)
-        if not examples:
+        if not self._rows(locked)[0]:
             raise UserError(f"task {task!r} of stage {stage!r} has no row in split {self.split!r}: tokenize its "
                             f"dataset {locked.task.dataset!r} with --holdout, or leave the task out")  # fmt: skip
-        key = order.key_of(task, stage, seed)
-        example, view = order.rows_of(
-            numbers, examples=examples, views=views, per_sentence=rule.examples_per_sentence, key=key
-        )
+        example, view = self.order(stage, task, seed).rows_of(numbers)
         reader = self.reader(locked.task.dataset)
-        eligible = self.eligible(stage, task)
-        shard, row = reader.locate(example if eligible is None else eligible[example], view)
+        shard, row = reader.locate(example, view, rule.frames_needed)
         frame = np.zeros((len(numbers), rule.images_per_sentence), np.int64)
         if rule.frames_per_clip:
-            frame = _frames(reader, locked, rule, shard, row, numbers, key)
+            frame = _frames(reader, locked, rule, shard, row, numbers, order.key_of(task, stage, seed))
         at = rule.example
         return Slots(grammar=rule, reader=reader, shard=shard[:, at], row=row[:, at], view=view[:, at], frame=frame)
 
@@ -292,17 +182,23 @@ class Corpus:
             self._readers[dataset] = DatasetReader(folder, schema, locked.split(self.split), views, self._cache)
         return self._readers[dataset]
 
-    def eligible(self, stage: str, task: str) -> Int64[np.ndarray, "n"] | None:
-        """Returns the numbers of the examples with enough frames for a task, or None where all have."""
-        locked, rule = self.lock.stage(stage).task(task), self._grammar(stage, task)
-        count = locked.splits[self.split]
-        if count.eligible == count.examples:
-            return None
-        wanted = (locked.task.dataset, rule.frames_needed)
-        if wanted not in self._eligible:
-            lengths = self.reader(locked.task.dataset).clip_lengths(_clip_role(locked, self.lock.datasets))
-            self._eligible[wanted] = np.flatnonzero(lengths >= rule.frames_needed)
-        return self._eligible[wanted]
+    def order(self, stage: str, task: str, seed: int) -> WholeOrder | LanedOrder:
+        """Returns the order in which a task's examples are read: in lanes where it has many shards."""
+        if (stage, task, seed) not in self._orders:
+            self._orders[stage, task, seed] = self._make_order(stage, task, seed)
+        return self._orders[stage, task, seed]
+
+    def _make_order(self, stage: str, task: str, seed: int) -> WholeOrder | LanedOrder:
+        locked, rule = self.lock.stage(stage), self._grammar(stage, task)
+        mine = locked.task(task)
+        examples, views = self._rows(mine)
+        sizes = self.reader(mine.task.dataset).eligible_sizes(rule.frames_needed)
+        key = order.key_of(task, stage, seed)
+        if not lanes_for(len(sizes)):
+            return WholeOrder(examples=examples, views=views, per_sentence=rule.examples_per_sentence, key=key)
+        places = np.flatnonzero(order.task_sequence(locked.counts) == locked.tasks.index(mine))
+        return LanedOrder(sizes, places=places, period=locked.period, views=views,
+                          per_sentence=rule.examples_per_sentence, key=key)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -315,11 +211,6 @@ class Slots:
     row: Int64[np.ndarray, "b s"]
     view: Int64[np.ndarray, "b s"]
     frame: Int64[np.ndarray, "b s"]
-
-
-def _clip_role(locked: LockedTask, datasets: Mapping[str, Any]) -> str:
-    roles = datasets[locked.task.dataset].roles
-    return next(role for role in locked.task.sentence if roles[role] == "clip")
 
 
 def _frames(

@@ -41,7 +41,7 @@ class Reads:
     @property
     def counts(self) -> tuple[int, ...]:
         """Sentences of each task in a period."""
-        return tuple(task.count for task in self.corpus.lock.stage(self.stage).tasks)
+        return self.corpus.lock.stage(self.stage).counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,18 +149,13 @@ def readings_of_key(reads: Reads, key: str, step: int, task: str | None = None) 
 
 def _readings(reads: Reads, number: int, example: int, step: int) -> list[Reading]:
     locked = reads.corpus.lock.stage(reads.stage).tasks[number]
-    name, train = locked.task.name, locked.splits["train"]
-    eligible = reads.corpus.eligible(reads.stage, name)
-    if eligible is not None:
-        place = int(np.searchsorted(eligible, example))
-        if place == len(eligible) or eligible[place] != example:
-            return []  # too short a clip: no sentence can hold it
-        example = place
-    within, places, views = order.sentences_of(
-        example, sentences=int(order.sentences_before((step + 1) * reads.batch, reads.counts)[number]),
-        examples=train.eligible, views=train.views, per_sentence=locked.examples_per_sentence,
-        key=order.key_of(name, reads.stage, reads.seed),
-    )  # fmt: skip
+    name, needed = locked.task.name, reads.corpus.lock.grammar(reads.stage, locked.task.name).frames_needed
+    among = reads.corpus.reader(locked.task.dataset).number_of(example, needed)
+    if among is None:
+        return []  # too short a clip: no sentence can hold it
+    within, places, views = reads.corpus.order(reads.stage, name, reads.seed).sentences_of(
+        among, sentences=int(order.sentences_before((step + 1) * reads.batch, reads.counts)[number])
+    )
     sentences = order.numbers_of(within, number, reads.counts)
     return [
         Reading(step=sentence // reads.batch, sentence=sentence, task=name, example=place, view=view)

@@ -69,6 +69,11 @@ class LockedStage:
     period: int  # sentences after which the sequence of tasks repeats
     tasks: tuple[LockedTask, ...]
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Sentences of each task in a period."""
+        return tuple(task.count for task in self.tasks)
+
     def share(self, task: LockedTask) -> float:
         """Returns a task's share of sentences, exactly as read."""
         return task.count / self.period

@@ -13,6 +13,7 @@ each example in one of its views; over as many rounds as there are views, each (
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -279,3 +280,23 @@ def _index_in(
     if examples >= 3 * per_sentence and at_head.any():  # `_many` mends within the head only
         index[at_head] = np.argmax(_heads(rounds[at_head], examples, per_sentence, key) == example, axis=1)
     return index
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeOrder:
+    """The order of a task that is shuffled as a whole: `rows_of` and `sentences_of` with its numbers."""
+
+    examples: int
+    views: int
+    per_sentence: int
+    key: int
+
+    def rows_of(self, numbers: Int64[np.ndarray, "b"]) -> tuple[Int64[np.ndarray, "b e"], Int64[np.ndarray, "b e"]]:
+        """Returns the examples and their views that make the sentences `numbers`."""
+        return rows_of(numbers, **asdict(self))
+
+    def sentences_of(
+        self, example: int, *, sentences: int
+    ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
+        """Returns where `rows_of` puts an example in the first `sentences` sentences."""
+        return sentences_of(example, sentences=sentences, **asdict(self))

@@ -8,12 +8,13 @@ from typing import TypeVar
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int32, UInt16
+from jaxtyping import Int32, Int64, UInt16
 
 from manifests.corpus import Corpus
 from visent.errors import UserError
 
 AHEAD = 2  # batches ready or being read besides the one in use
+FETCHED_AHEAD = 8  # batches whose shards are being fetched before they are read
 
 T = TypeVar("T")
 
@@ -22,8 +23,16 @@ def batch(
     corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int
 ) -> tuple[UInt16[np.ndarray, "b context"], Int32[np.ndarray, " b"]]:
     """Returns codes and task ids of a stage's step: a pure function of (lock digest, seed, step)."""
-    numbers = np.arange(step * batch_sentences, (step + 1) * batch_sentences, dtype=np.int64)
-    return corpus.sentences(stage, numbers, seed)
+    return corpus.sentences(stage, _numbers(step, batch_sentences), seed)
+
+
+def prefetch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int) -> None:
+    """Starts to fetch and decode what the batch of a later step needs, without waiting for it."""
+    corpus.prefetch(stage, _numbers(step, batch_sentences), seed)
+
+
+def _numbers(step: int, batch_sentences: int) -> Int64[np.ndarray, " b"]:
+    return np.arange(step * batch_sentences, (step + 1) * batch_sentences, dtype=np.int64)
 
 
 def read_ahead(make: Callable[[int], T], steps: range) -> Generator[T, None, None]:

@@ -161,9 +161,9 @@ class _Stage:
         return state
 
     def _batch(self, step: int) -> tuple[Any, Any]:
-        codes, tasks = batches.batch(
-            self.run.corpus, self.name, step - self.first, self.config.batch_sentences, self.run.config.seed
-        )
+        step, size, seed = step - self.first, self.config.batch_sentences, self.run.config.seed
+        batches.prefetch(self.run.corpus, self.name, step + batches.FETCHED_AHEAD, size, seed)
+        codes, tasks = batches.batch(self.run.corpus, self.name, step, size, seed)
         over = batches.split_over(self.run.mesh)
         return jax.device_put(codes, over), jax.device_put(tasks, over)
 
