@@ -71,8 +71,8 @@ def _row_line(row: Row, facts: DatasetFacts, coder: Tokenizer) -> Line:
 
 
 def _caption(row: Row) -> str:
-    crop = f", crop {row.meta['crop']}, flip {row.meta['flip']}" if "crop" in row.meta else ""
-    return f"{row.key}{crop}"
+    told = [f"{name} {row.meta[name]}" for name in ("crop", "rotate", "flip", "vflip", "turn") if name in row.meta]
+    return ", ".join([row.key, *told])
 
 
 def show_manifest(path: str, out: str, *, count: int, split: str, stage: str | None, task: str | None, seed: int,
