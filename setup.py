@@ -51,7 +51,7 @@ EXTRAS = {
     "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
 }
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
-EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["annotators"] + EXTRAS["onnx"]
+EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
 
 setup(
     name="visent",

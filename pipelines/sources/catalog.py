@@ -18,6 +18,7 @@ DATASETS = {
     "video_webdataset": "pipelines.sources.video_webdataset:VideoWebdataset",
     "parquet": "pipelines.sources.parquet:Parquet",
     "tfrecord": "pipelines.sources.tfrecord:TFRecord",
+    "tfds": "pipelines.sources.tfds:TFDS",
     # images
     "datacomp": "pipelines.sources.datacomp:DataComp",
     "laion": "pipelines.sources.laion:LAION",
