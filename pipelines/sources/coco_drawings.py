@@ -64,7 +64,7 @@ def draw_object_boxes(objects: Sequence[Entry], size: Sequence[int], shape: tupl
         ImageError: sizes that differ, or a damaged annotation.
     """
     same_size(shape, size)
-    boxes = np.array([entry["bbox"] for entry in objects], np.float64).reshape(-1, 4)
+    boxes = np.array([entry["bbox"] for entry in objects], np.float64).reshape(len(objects), 4)
     boxes[:, 2:] += boxes[:, :2]  # x, y, width, height
     return draw_boxes(shape, boxes, [int(entry["category_id"]) for entry in objects], palettes.coco_panoptic())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from made_media import picture_bytes
@@ -16,6 +17,9 @@ from PIL import Image
 from pycocotools import coco as cocoapi
 from reading_datasets import read_all
 
+from manifests.dataset import load_facts
+from manifests.shards import read_rows
+from pipelines.cli import tokenize
 from pipelines.render import instances, palettes
 from pipelines.render.boxes import draw_boxes
 from pipelines.render.keypoints import read_joints
@@ -265,6 +269,24 @@ def test_options_that_mean_nothing_are_refused() -> None:
         COCO(root="/", annotations=("instance",))
     with pytest.raises(UserError, match="--annotations names none"):
         COCO(root="/", annotations=())
+
+
+def test_the_command_makes_rows_and_views_of_three_annotations(tmp_path: Path, tiny: str) -> None:
+    root = write_coco(tmp_path / "coco", lambda coco: coco["annotations"][1].update(bbox=[]))
+    out = tmp_path / "corpus" / "coco"
+    command = ["coco", "--root", str(root), "--annotations", "instances,boxes,pose", "--year", "2017", "--crowds"]
+    limits = ["--out", str(out), "--tokenizer", tiny, "--max-reject-fraction", "0.5"]
+    assert CliRunner().invoke(tokenize, [*command, *limits], catch_exceptions=False).exit_code == 0
+    facts = load_facts(str(out))
+    assert list(facts.schema.roles) == ["image", "instances", "boxes", "pose"]
+    assert [shard.rejects for shard in facts.shards] == [{"bad-annotation": 1}]
+    manifest = tmp_path / "manifest.toml"
+    manifest.write_text('version = 1\n[datasets]\nd = { path = "corpus/coco", views = 2 }\n')
+    assert CliRunner().invoke(tokenize, ["--views-from", str(manifest)], catch_exceptions=False).exit_code == 0
+    facts = load_facts(str(out))
+    rows = [row for shard in facts.shards for row in read_rows(f"{out}/{shard.file}", facts.schema)]
+    assert sorted((row.key, row.view) for row in rows) == [(only(number), view) for number in (2, 3) for view in (0, 1)]
+    assert all(row.meta["objects"] == row.meta["persons"] == 1 for row in rows)
 
 
 ANYTHING = st.recursive(
