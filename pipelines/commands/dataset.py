@@ -61,7 +61,8 @@ def _option(cls: type[Dataset], field: Any) -> Any:
     text = field.metadata.get("help", "")
     default = field.default
     if hint is bool:
-        return click.option(flag, is_flag=True, default=default, help=text)
+        both = f"{flag}/--no-{flag.removeprefix('--')}" if default else flag
+        return click.option(both, is_flag=True, default=default, show_default=default, help=text)
     if get_origin(hint) is tuple:
         return click.option(flag, default=",".join(default), show_default=bool(default), metavar="NAMES", help=text)
     kind = click.Choice(get_args(hint)) if get_origin(hint) is Literal else hint
