@@ -16,10 +16,10 @@ SHORT, LONG = 288, 512  # range of the sides in pixels: what img2dataset leaves 
 
 def write_pictures(folder: Path, count: int, *, per_folder: int = 1000) -> None:
     """Writes `count` JPEG files: crops of the demo's photos at random places and sizes; the same each time."""
-    photos = [Image.open(path).convert("RGB") for path in _photos()]
+    originals = [Image.open(path).convert("RGB") for path in photos()]
     random = np.random.default_rng(0)
     for number in range(count):
-        photo = photos[number % len(photos)]
+        photo = originals[number % len(originals)]
         width, height = (int(side) for side in random.integers(SHORT, LONG, 2, endpoint=True))
         scale = random.uniform(0.4, 1.0) * min(photo.width / width, photo.height / height)
         left = random.uniform(0, photo.width - width * scale)
@@ -33,7 +33,11 @@ def write_pictures(folder: Path, count: int, *, per_folder: int = 1000) -> None:
         picture.save(path, quality=90)
 
 
-def _photos() -> list[Path]:
+def photos() -> list[Path]:
+    """Returns the photos' files.
+
+    Raises: `SystemExit` when a package that ships them is missing.
+    """
     paths = []
     for module, names in PHOTOS.items():
         spec = importlib.util.find_spec(module)

@@ -17,8 +17,7 @@ MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip
 CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
 SEEK_MARGIN = 2.0  # seconds before a span to seek to: a container's index orders frames as they are stored, not shown
 
-# The same on every processor, and with chroma interpolated, which FFmpeg's faster conversion leaves out.
-SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+SCALING = Interpolation.AREA | Interpolation.BITEXACT
 
 
 class VideoError(ValueError):
@@ -186,16 +185,17 @@ class _Converter:
 
     def __init__(self, stream: Any) -> None:
         self._aspect = float(stream.codec_context.sample_aspect_ratio or 1)
-        self._reformatter = VideoReformatter()  # kept, as it prepares tables for a size and a format
+        self._scaler, self._painter = VideoReformatter(), VideoReformatter()  # kept for their tables
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-        wide = frame.width * self._aspect
+        wide, turns = frame.width * self._aspect, round(frame.rotation / 90)
         scale = min(1.0, MAX_SHORT_SIDE / min(wide, frame.height))
-        width, height = max(round(wide * scale), 1), max(round(frame.height * scale), 1)
-        pixels = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=SCALING, threads=1
-        ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+        size = max(round(wide * scale), 1), max(round(frame.height * scale), 1)
+        if size != (frame.width, frame.height):  # before the colours: three times as fast as both in one
+            between = frame.format.name if frame.format.name.startswith("yuv") else "rgb24"
+            frame = self._scaler.reformat(frame, *size, between, interpolation=SCALING, threads=1)
+        pixels = self._painter.reformat(frame, format="rgb24", interpolation=SCALING, threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels, turns))
 
 
 def seconds(video: Video) -> float:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -163,21 +164,61 @@ def test_large_frames_are_reduced_while_reading(tmp_path: Path) -> None:
     assert frame.shape == (512, 910, 3)
 
 
+@pytest.mark.parametrize("side", [64, 640])  # the larger is reduced
 @pytest.mark.parametrize("matrix", [1, 5])  # BT.709, BT.601
 @pytest.mark.parametrize("levels", [1, 2])  # 16 to 235, 0 to 255
-def test_colours_come_back_whatever_matrix_and_range_the_video_uses(tmp_path: Path, matrix: int, levels: int) -> None:
+def test_colours_come_back_whatever_matrix_and_range_the_video_uses(
+    tmp_path: Path, side: int, matrix: int, levels: int
+) -> None:
     colours = np.array([[(200, 60, 30), (20, 180, 60)], [(40, 50, 220), (250, 250, 250)]], np.uint8)
-    pixels = np.repeat(np.repeat(colours, 32, axis=0), 32, axis=1)
+    pixels = np.repeat(np.repeat(colours, side // 2, axis=0), side // 2, axis=1)
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"crf": "1"})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
         stream.codec_context.colorspace, stream.codec_context.color_range = matrix, levels
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=matrix, dst_color_range=levels)
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     ((_, read, _),) = sampled(str(tmp_path / "a.mp4"), None)
-    np.testing.assert_allclose(read[8::32, 8::32].astype(int), colours.astype(int), atol=2)
+    quarter, half = len(read) // 4, len(read) // 2
+    assert len(read) == min(side, 512)
+    np.testing.assert_allclose(
+        read[quarter::half, quarter::half].astype(int), colours.astype(int), atol=4
+    )  # a wrong matrix is 20 off
+
+
+@pytest.mark.parametrize("size", [(64, 48), (720, 576)])
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (0, -1, 1, 0), (-1, 0, 0, -1)])
+def test_a_phones_video_is_turned_upright_as_opencv_turns_it(
+    tmp_path: Path, size: tuple[int, int], matrix: tuple[int, ...]
+) -> None:
+    path = numbered_video(tmp_path / "a.mp4", 1, size=size)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 44  # the matrix of the track's header: a b u, c d v, x y w
+    a, b, c, d = (value << 16 for value in matrix)
+    content[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    ((_, read, _),) = sampled(str(path), None)
+    _, expected = cv2.VideoCapture(str(path)).read()
+    expected = cv2.resize(expected, read.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert (read.shape[0] > read.shape[1]) == (matrix[0] == 0)
+    np.testing.assert_allclose(read.astype(int), expected[..., ::-1].astype(int), atol=6)
+
+
+@pytest.mark.parametrize("format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "gray", "bgr0"])
+def test_any_pixel_format_becomes_rgb_at_any_size(tmp_path: Path, format: str) -> None:
+    for side in (66, 1024):
+        path = tmp_path / f"{side}.mkv"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=10)
+            stream.width, stream.height, stream.pix_fmt = side, side, format
+            grey = av.VideoFrame.from_ndarray(np.full((side, side, 3), 77, np.uint8), format="rgb24")
+            container.mux(stream.encode(grey.reformat(format=format)))
+            container.mux(stream.encode())
+        ((_, read, _),) = sampled(str(path), None)
+        assert read.shape == (min(side, 512), min(side, 512), 3)
+        np.testing.assert_allclose(read.astype(int), 77, atol=2)
 
 
 def videos_of(samples: Path) -> list[Path]:
