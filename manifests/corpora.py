@@ -122,7 +122,7 @@ def compare_datasets(a: str, b: str, *, named: int = 5, cache_dir: Path | None =
     splits = sides[0].split[at_a], sides[1].split[at_b]
     names = np.array(first.splits or ("",)), np.array(second.splits or ("",))
     result.other_split = int((names[0][splits[0]] != names[1][splits[1]]).sum())
-    if first.schema.tokens_per_image == second.schema.tokens_per_image:
+    if len(both) and first.schema.tokens_per_image == second.schema.tokens_per_image:
         _compare_codes(result, sides, at_a, at_b)
     return result
 

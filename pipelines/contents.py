@@ -109,7 +109,7 @@ def uniform_images(images: UInt16[np.ndarray, "n t"], grid: int) -> Bool[np.ndar
 def black_codes(facts: DatasetFacts, given: str | None) -> UInt16[np.ndarray, "t"] | str:
     """Returns the codes of a black picture by the tokenizer of a dataset, or why they cannot be had.
 
-    Only a tokenizer that is `given`, or that lies on this machine, is loaded.
+    Only a tokenizer that is `given`, or whose files are at hand, is loaded.
 
     Raises:
         UserError: the given tokenizer is another one.
@@ -118,7 +118,7 @@ def black_codes(facts: DatasetFacts, given: str | None) -> UInt16[np.ndarray, "t
     if given is not None:
         return _encode_black(name, card)
     if not ((PRETRAINED / name).is_dir() or Path(name).exists()):
-        return f"its tokenizer {name} is not on this machine, name it with --tokenizer"
+        return f"its tokenizer {name} is not at hand, name it with --tokenizer"
     try:
         return _encode_black(name, card)
     except UserError as error:

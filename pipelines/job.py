@@ -192,8 +192,11 @@ def _annotators(config: Mapping[str, Any]) -> tuple[str, ...]:
 def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
     """Builds the job of a finished dataset again from its recorded configuration.
 
-    Raises: `UserError` when its source is gone or its tokenizer is another one.
+    Raises: `UserError` when its source is gone, or was tokens, or its tokenizer is another one.
     """
+    if config.get("source") == "import":
+        raise UserError(f"dataset {folder} was imported as tokens, so there are no pictures to make views of: set its "
+                        "views in the manifest to 1")  # fmt: skip
     if config.get("version") != VERSION:
         raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}")
     job = Job(

@@ -91,7 +91,8 @@ def parse(line: bytes) -> Int64[np.ndarray, "t"]:
         ValueError: the line is no sentence of DeLVM's; says why.
     """
     value = json.loads(line)
-    tokens = value.get("tokens") if isinstance(value, dict) else None
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+    found = value.get("tokens") if isinstance(value, dict) else None
+    tokens = np.array(found if isinstance(found, list) else None)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or b"true" in line or b"false" in line:
         raise ValueError('expected {"tokens": [whole numbers]}')
-    return np.array(tokens, np.int64)
+    return tokens.astype(np.int64)

@@ -6,6 +6,7 @@ number, `train.bin/00000012`, and for stills the row's place in the line after i
 several files are given, the name is their path below the folder that they share.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from visent.errors import UserError
 from visent.progress import track
 
 Kind = Literal["lvm", "delvm"]
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,13 +100,16 @@ def import_files(
     """
     names = _names(paths)
     config = {"source": "import", "from": kind, "card": card.fingerprint, "roles": cut.roles, "split": split,
-              "files": {name: files.sha256(path) for name, path in zip(names, paths, strict=True)},
+              "files": dict(zip(names, _checksums(paths), strict=True)),
               "images_per_sentence": cut.images_per_sentence, "sentences_per_shard": sentences_per_shard,
               "format": format}  # fmt: skip
     schema = Schema(roles=cut.roles, card=card)
     empty = DatasetFacts(name=files.name(out), schema=schema, shards=(), config=config)
     _check_out(out, empty)
-    total = sum(1 for _ in _lines(paths, names, kind))
+    with track("count", None, "sentences") as counted:
+        for _ in _lines(paths, names, kind):
+            counted.advance()
+    total = counted.done
     if not total:
         raise UserError(f"{', '.join(paths)} hold no sentence: expected one a line")
     units = -(-total // sentences_per_shard)
@@ -144,6 +149,19 @@ def _names(paths: Sequence[str]) -> list[str]:
         return [files.name(paths[0])]
     shared = os.path.commonpath([files.parent(path) for path in paths])
     return [os.path.relpath(path, shared) for path in paths]
+
+
+def _checksums(paths: Sequence[str]) -> list[str]:
+    found = []
+    with track("checksum", None, "MB") as progress:
+        for path in paths:
+            digest = hashlib.sha256()
+            with files.local_copy(path) as local, Path(local).open("rb") as file:
+                while block := file.read(MEGABYTE):
+                    digest.update(block)
+                    progress.advance()
+            found.append(digest.hexdigest())
+    return found
 
 
 def _check_out(out: str, wanted: DatasetFacts) -> None:
