@@ -1,5 +1,6 @@
 """What the views of an example may be, and the geometry of each: DeLVM's augmentation, one for all roles."""
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -75,10 +76,10 @@ class Augmentation:
 
 
 # name -> (its number when none is given, what it sets)
-_NAMES: Mapping[str, tuple[float | None, Callable[[float], dict[str, Any]]]] = {
+_NAMES: Mapping[str, tuple[int | float | None, Callable[[Any], dict[str, Any]]]] = {
     "crop": (0.5, lambda smallest: {"crop_area": (smallest, 1.0)}),
-    "resize-crop": (400.0, lambda side: {"window": int(side)}),  # DeLVM's RandomCrop(400)
-    "six-crops": (800.0, lambda side: {"six_crops": int(side)}),
+    "resize-crop": (400, lambda side: {"window": side}),  # DeLVM's RandomCrop(400)
+    "six-crops": (800, lambda side: {"six_crops": side}),
     "hflip": (None, lambda _: {"flip": 0.5}),
     "vflip": (None, lambda _: {"vflip": 0.5}),
     "turn": (None, lambda _: {"turn": True}),
@@ -97,17 +98,25 @@ def parse(text: str) -> Augmentation:
         name, equals, number = part.partition("=")
         if name not in _NAMES:
             raise unknown("augmentation", name, _NAMES)
-        default, sets = _NAMES[name]
-        try:
-            value = float(number) if equals and default is not None else None
-        except ValueError:
-            value = math.nan
-        if (equals and value is None) or (value is not None and not math.isfinite(value)):
-            raise UserError(f"--augment {part}: expected {name if default is None else f'{name}={default:g}'}")
-        fields |= sets(value if value is not None else default or 0.0)
+        value, sets = _NAMES[name]
+        if equals:
+            value = _number(part, number, value)
+        fields |= sets(value)
     if not fields:
         raise UserError(f"--augment names nothing; give some of {', '.join(_NAMES)}")
     return Augmentation(**fields)
+
+
+def _number(part: str, number: str, default: int | float | None) -> int | float:
+    """Reads a number of the kind of the default: whole or not.
+
+    Raises: `UserError` when it is none, or the name takes none.
+    """
+    with contextlib.suppress(ValueError):
+        if default is not None and math.isfinite(value := type(default)(number)):
+            return value
+    name = part.partition("=")[0]
+    raise UserError(f"--augment {part}: expected {name}{'' if default is None else f'={default:g}'}")
 
 
 STANDARD = parse(DEFAULT)

@@ -198,6 +198,8 @@ def test_a_setting_is_read_back_from_its_record(names: str) -> None:
         ("crop,six-crops", "one of crop, resize-crop and six-crops"),
         ("six-crops,rotate", "use turn for quarter turns"),
         ("crop=big", "--augment crop=big: expected crop=0.5"),
+        ("resize-crop=40.5", "--augment resize-crop=40.5: expected resize-crop=400"),
+        ("rotate=nan", "--augment rotate=nan: expected rotate=180"),
         ("hflip=0.3", "--augment hflip=0.3: expected hflip"),
         ("crop=0", "above 0 and at most 1"),
         ("rotate=200", "rotate=200; expected degrees up to 180"),
