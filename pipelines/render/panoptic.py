@@ -11,7 +11,7 @@ from jaxtyping import Int64, Integer, UInt8
 
 from pipelines import seeds
 from pipelines.render.palettes import Colour
-from tokenizer.images import ImageError, decode_image, decode_labels, open_still
+from tokenizer.images import ImageError, decode_labels, open_still, upright
 from tokenizer.labels import nearest_colour
 
 SHADES = 72  # a shade differs from its class's colour by so much in each channel at most
@@ -24,9 +24,8 @@ def decode_ids(data: bytes) -> Int64[np.ndarray, "h w"]:
     Raises:
         ImageError: no picture, or one of no such mode.
     """
-    if open_still(data).mode == "RGB":
-        return ids_of_rgb(decode_image(data))
-    return decode_labels(data).astype(np.int64)
+    image = open_still(data)
+    return ids_of_rgb(np.array(upright(image))) if image.mode == "RGB" else decode_labels(data).astype(np.int64)
 
 
 def ids_of_rgb(picture: UInt8[np.ndarray, "h w 3"]) -> Int64[np.ndarray, "h w"]:

@@ -78,7 +78,7 @@ def _is_drawn(group: str, entry: Mapping[str, Any], crowds: bool) -> bool:
     if group == "instances":
         return crowds or not entry.get("iscrowd")
     if group == "person_keypoints":
-        return any(visible > 0 for visible in entry["keypoints"][2::3])
+        return any(isinstance(visible, int | float) and visible > 0 for visible in entry["keypoints"][2::3])
     return True
 
 

@@ -214,6 +214,21 @@ def test_an_image_without_what_is_asked_for_is_left_out_with_a_count(tmp_path: P
     assert (list(objects.examples), objects.note) == ([only(2), only(3)], "left out: 1 images without objects")
 
 
+def test_the_release_of_2014_has_its_own_names(tmp_path: Path) -> None:
+    def rename(coco: Coco) -> None:
+        for image in coco["images"]:
+            image["file_name"] = f"COCO_val2014_{image['id']:012d}.jpg"
+
+    root = write_coco(tmp_path, rename, split="val")
+    for path in (root / "val2017").iterdir():
+        path.rename(path.with_name(f"COCO_val2014_{path.name}"))
+    (root / "val2017").rename(root / "val2014")
+    for path in (root / "annotations").iterdir():
+        path.rename(path.with_name(path.name.replace("2017", "2014")))
+    found = read_all(COCO(root=str(root), annotations=("pose",), year="2014"))
+    assert list(found.examples) == [f"val2014/COCO_val2014_{number:012d}" for number in (1, 2, 3)]
+
+
 def test_a_panoptic_map_with_a_foreign_segment_or_none_is_rejected(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     coco = json.loads((root / "annotations" / "instances_train2017.json").read_bytes())
