@@ -7,28 +7,31 @@ from functools import partial
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from pipelines.render.instances import paint_ids
+from pipelines.render.instances import instance_colours
 from pipelines.render.palettes import Colour
 from pipelines.sources.base import Encoded
 from pipelines.sources.frames import drawn
 from tokenizer.images import ImageError, decode_labels
 
 VOID = 255
+SMALL = 1 << 16  # ids of masks of 8 and 16 bits are smaller
 ANY_ID = tuple(range(1, 256))  # where the publisher does not name a video's objects
 
 
 def objects(video: str, ids: Sequence[int] = ANY_ID, void: int | None = VOID) -> Callable[[bytes], Encoded]:
-    """Says what the bytes of a video's masks become: each id of `ids` in its colour, which the video's key draws."""
-    return partial(drawn, decode=partial(draw_objects, video=video, ids=ids, void=void))
+    """Says what the bytes of a video's masks become: each id of `ids` in its colour, 0 and `void` black.
 
-
-def draw_objects(data: bytes, video: str, ids: Sequence[int], void: int | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Paints a map of object ids (palette indices or grey values); 0 and `void` are black.
-
-    Raises:
-        ImageError: it is no such map, or has an id that is not in `ids` (reason "unknown-label").
+    A mask holds palette indices or grey values. The video's key draws the colours: `render.instances.read_ids` with
+    the same key and ids is the inverse. An id that is not in `ids` rejects the clip with reason "unknown-label".
     """
-    return paint_ids(decode_labels(data), video, ids, void)
+
+    def colours() -> Mapping[int, Colour]:
+        rgb = instance_colours(video, len(ids)).tolist()
+        found = {number: (r, g, b) for number, (r, g, b) in zip(ids, rgb, strict=True)}
+        return found if void is None else {**found, void: (0, 0, 0)}
+
+    of_video = OfVideo(colours)
+    return partial(drawn, decode=lambda data: paint_segments(decode_labels(data), of_video()))
 
 
 def mask(data: bytes) -> Encoded:
@@ -72,11 +75,16 @@ def paint_segments(ids: Integer[np.ndarray, "h w"], colours: Mapping[int, Colour
     Raises:
         ImageError: reason "unknown-label": an id without a colour.
     """
-    known = np.array(sorted({0, *colours}))
-    table = np.array([colours.get(number, (0, 0, 0)) for number in known.tolist()], np.uint8)
-    places = np.searchsorted(known, ids).clip(max=len(known) - 1)
-    unknown = ids[known[places] != ids]
-    if unknown.size:
-        raise ImageError("unknown-label", f"segment {int(unknown.flat[0])} is not one that the dataset has")
-    painted: np.ndarray = table[places]
+    numbers = np.array(sorted({0, *colours}))
+    table = np.array([colours.get(number, (0, 0, 0)) for number in numbers.tolist()], np.uint8)
+    if ids.max(initial=0) < SMALL:  # a look-up is many times faster than a search
+        places = np.full(SMALL, -1, np.int32)
+        places[numbers[numbers < SMALL]] = np.flatnonzero(numbers < SMALL)
+        found = np.take(places, ids)
+    else:
+        found = np.searchsorted(numbers, ids).clip(max=len(numbers) - 1)
+        found = np.where(numbers[found] == ids, found, -1)
+    if found.min(initial=0) < 0:
+        raise ImageError("unknown-label", f"id {int(ids[found < 0][0])} is not one that the dataset has")
+    painted: np.ndarray = np.take(table, found, axis=0)  # three times as fast as table[found]
     return painted

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Integer
 
 from pipelines.render.labels import paint
 from pipelines.render.palettes import Colour, vipseg
@@ -24,7 +23,8 @@ from tokenizer.images import ImageError, decode_labels
 from visent.errors import UserError
 
 JSON, SPLIT_JSON = "panoptic_gt_VIPSeg.json", "panoptic_gt_VIPSeg_{}.json"
-STUFF = 125  # smaller values of a mask are classes, larger ones class * 100 + object
+VALUES = np.arange(1 << 16, dtype=np.uint16)
+CLASSES = np.where(VALUES < 125, VALUES, VALUES // 100)  # of a 16-bit value: the class, or class * 100 + object
 COLOURS: Mapping[int, Colour] = {n: (int(r), int(g), int(b)) for n, (r, g, b) in enumerate(vipseg()) if n}
 
 
@@ -96,7 +96,7 @@ class VIPSeg(AnnotatedFolders):
         colours = OfVideo(lambda: segment_colours(segments_in(folder), COLOURS, item.key))
         return {
             "panoptic": lambda data: paint_segments(decode_labels(data), colours()),
-            "semantic": lambda data: paint(classes_of(decode_labels(data)), vipseg()),
+            "semantic": lambda data: paint(np.take(CLASSES, decode_labels(data)), vipseg()),
         }
 
     def _in_rgb(self, item: Item) -> dict[str, Callable[[bytes], Any]]:
@@ -107,11 +107,6 @@ class VIPSeg(AnnotatedFolders):
             "panoptic": lambda data: paint_segments(decode_ids(data), colours()),
             "semantic": lambda data: paint_segments(decode_ids(data), classes()),
         }
-
-
-def classes_of(ids: Integer[np.ndarray, "..."]) -> Integer[np.ndarray, "..."]:
-    """Returns the class of each value of a 16-bit mask."""
-    return np.where(ids < STUFF, ids, ids // 100)
 
 
 def segments_in(folder: str) -> dict[int, int]:
@@ -127,7 +122,7 @@ def segments_in(folder: str) -> dict[int, int]:
             continue
     there = np.flatnonzero(sizes)
     by_size = there[np.argsort(-sizes[there], kind="stable")].tolist()
-    classes = {number: int(classes_of(np.array(number))) for number in by_size}
+    classes = {number: int(CLASSES[number]) for number in by_size}
     return {number: category for number, category in classes.items() if category in COLOURS}
 
 

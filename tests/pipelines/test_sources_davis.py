@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 from made_frames import squares, write_frames, write_ids
 from PIL import Image
 from reading_datasets import read_all
 
+from pipelines.cli import tokenize
 from pipelines.render.instances import instance_colours, read_ids
 from pipelines.sources.davis import DAVIS
 from pipelines.sources.youtube_vos import YouTubeVOS
@@ -97,6 +100,24 @@ def test_a_frame_that_a_list_of_2016_names_must_be_there(davis: Path) -> None:
     (davis / "ImageSets/1080p/train.txt").write_text("dogs\n")
     with pytest.raises(UserError, match="names no numbered frame"):
         read_all(dataset)
+
+
+def test_the_command_makes_rows_of_both_clips_and_counts_rejects(davis: Path, tiny: str, tmp_path: Path) -> None:
+    out = tmp_path / "davis"
+    (davis / "Annotations/Full-Resolution/dogs/00004.png").unlink()
+    arguments = ["davis", "--root", str(davis), "--resolution", "Full-Resolution", "--frames-per-clip", "2",
+                 "--out", str(out), "--tokenizer", tiny, "--max-reject-fraction", "0.9"]  # fmt: skip
+    result = CliRunner().invoke(tokenize, arguments)
+    assert result.exit_code == 0, result.output
+    rows = pyarrow.parquet.read_table(out / "train-00000-of-00001.parquet").to_pylist()
+    assert [row["key"] for row in rows] == ["dogs#00000", "dogs#00001"]
+    assert [len(row[role]) for row in rows for role in ("frames", "instances")] == [2, 2, 2, 2]
+    assert rows[0]["instances"][0] == rows[0]["instances"][1] != rows[1]["instances"][0]  # an object comes
+    assert [json.loads(row["meta"])["times"] for row in rows] == [[0.0, 0.042], [0.083, 0.125]]
+    rejects = [json.loads(line) for line in (out / "train-00000-of-00001.rejects.jsonl").read_text().splitlines()]
+    assert {(one["key"], one["reason"]) for one in rejects} == {
+        ("dogs", "duplicate-key"), ("dogs#00002", "missing-instances"), ("gone", "missing-frames")
+    }  # fmt: skip
 
 
 # YouTube-VOS
