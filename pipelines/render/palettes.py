@@ -105,7 +105,8 @@ def coco_panoptic() -> Mapping[int, Colour]:
 def coco_stuff() -> UInt8[np.ndarray, "183 3"]:
     """COCO-Stuff by category id, 1..182, on a grid of six levels a channel; 0 unlabelled (black).
 
-    The publisher names no colours that a person could tell apart for these classes.
+    The colours of the publisher's own tool could not be read back: all things are black there, and stuff takes 91
+    steps of one rainbow.
     """
     return _after_black(grid_colours(182, 6))
 
