@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import machine
@@ -74,7 +75,7 @@ def make(path: Path, seconds: int) -> Path:
         for number in range(seconds * RATE):
             shot, moment = divmod(number, 2 * RATE)
             shown = _view(Image.fromarray(pictures[shot % len(pictures)]), moment / (2 * RATE), size)
-            container.mux(stream.encode(av.VideoFrame.from_image(shown)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(shown), format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -87,9 +88,9 @@ def _view(photo: Image.Image, moment: float, size: tuple[int, int]) -> Image.Ima
     return photo.resize(size, Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
 
 
-def compare(path: Path, rounds: int) -> dict[str, object]:
+def compare(path: Path, rounds: int) -> dict[str, Any]:
     """Alternates between the bare loop and the source, on one core and on all."""
-    results: dict[str, object] = {"frames": bare(path)}  # which also warms the disk's cache
+    results: dict[str, Any] = {"frames": bare(path)}  # which also warms the disk's cache
     cores = os.sched_getaffinity(0)
     for name, used in (("one core", {min(cores)}), ("all cores", cores)):
         os.sched_setaffinity(0, used)

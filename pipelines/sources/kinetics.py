@@ -36,8 +36,8 @@ class Kinetics(VideoDataset):
         by_name = {name.rsplit("/", 1)[-1]: path for name, path in there.items()}
         for row in rows:
             name = f"{row['youtube_id']}_{row['time_start']:0>6}_{row['time_end']:0>6}"
-            path = by_name.pop(name, None) or by_name.pop(row["youtube_id"], None)
+            found = by_name.pop(name if name in by_name else row["youtube_id"], None)
             meta = {"class": row["label"]} if "label" in row else {}
-            yield video_item(f"{split}/{name}", path, f"{split}/{name}.mp4", meta)
+            yield video_item(f"{split}/{name}", found, f"{split}/{name}.mp4", meta)
         if by_name:
             left_out["videos that the lists do not name"] += len(by_name)

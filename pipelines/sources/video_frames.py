@@ -140,7 +140,7 @@ def _timed(container: Any, stream: Any, start: float) -> Iterator[tuple[float, A
 
 def _shown_clock(frame: Any) -> float | None:
     """Returns a frame's time stamp in seconds, where it has one."""
-    return frame.time
+    return None if frame.time is None else float(frame.time)
 
 
 def _stored_clock(frame: Any) -> float | None:
