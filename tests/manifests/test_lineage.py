@@ -186,17 +186,6 @@ def test_the_command_prints_a_batch_a_key_and_json(lock: Lock) -> None:
     assert key in call(path, "--step", 4, "--batch", 6, "--seed", 3, "--key", key).output
 
 
-def test_a_run_says_its_batch_and_seed_itself(tmp_path: Path, lock: Lock) -> None:
-    write_lock(str(tmp_path / "manifest.lock.json"), lock)
-    config = {"config": {"seed": 3, "stages": {"sequences": {"batch_sentences": 6}}}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    by_run = json.loads(call(tmp_path, "--step", 2, "--json").stdout)
-    by_lock = json.loads(
-        call(f"{lock.base}/manifest.lock.json", "--step", 2, "--batch", 6, "--seed", 3, "--json").stdout
-    )
-    assert by_run == by_lock
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

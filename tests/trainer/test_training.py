@@ -7,7 +7,9 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from manifests.commands.lineage import lineage
 from manifests.corpus import Corpus
 from manifests.lock import resolve
 from trainer import batches, loop
@@ -71,6 +73,15 @@ def test_the_batch_s_loss_is_the_mean_of_its_tasks_weighed_by_sentences(done, co
     _, tasks = batches.batch(Corpus(lock), "sequences", 1, 4, config.seed)
     names = Corpus(lock).task_names("sequences")
     assert line["loss"] == pytest.approx(np.mean([line["per_task"][names[t]]["loss"] for t in tasks]), rel=1e-5)
+
+
+def test_the_lineage_of_each_step_has_the_tasks_whose_losses_the_run_wrote(done, config):
+    for line in lines_of(done / "metrics.jsonl"):
+        options = [str(done), "--stage", line["stage"], "--step", str(line["stage_step"] - 1), "--json"]
+        found = json.loads(CliRunner().invoke(lineage, options, catch_exceptions=False).stdout)
+        assert (found["batch"], found["seed"]) == (config.stages[line["stage"]].batch_sentences, config.seed)
+        assert {example["task"] for example in found["examples"]} == set(line["per_task"])
+        assert sum(seen["sentences"] for seen in found["seen"]) == found["batch"] * line["stage_step"]
 
 
 def test_each_stage_ends_with_an_evaluation_that_names_tasks_without_held_out_rows(done):
