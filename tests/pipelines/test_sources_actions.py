@@ -4,11 +4,14 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
+from click.testing import CliRunner
 from made_media import write_video
 from numbered_videos import numbered_video
 from reading_datasets import Found, read_all
 
+from pipelines.cli import tokenize
 from pipelines.sources.charades import Charades
 from pipelines.sources.charades_ego import CharadesEgo
 from pipelines.sources.dataset import Dataset
@@ -279,3 +282,22 @@ def test_charades_ego_pairs_both_views(tmp_path: Path) -> None:
     first = first_frames(CharadesEgo(root=str(tmp_path), view="first"))
     assert list(metas(first)) == ["005BUEGO"]
     assert first.note == "left out: 1 videos of the other view"
+
+
+def test_charades_through_the_command(charades: Path, tiny: str) -> None:
+    (charades / "Charades_v1_480" / "CCCCC.mp4").unlink()
+    out = charades.parent / "corpus" / "charades"
+    arguments = ["charades", "--root", str(charades), "--out", str(out), "--tokenizer", tiny, "--frames", "4",
+                 "--frames-per-clip", "3", "--split", "train,test"]  # fmt: skip
+    stopped = CliRunner().invoke(tokenize, arguments)
+    assert isinstance(stopped.exception, UserError)
+    assert "1 missing-video" in str(stopped.exception)
+    result = CliRunner().invoke(tokenize, [*arguments, "--max-reject-fraction", "0.5"])
+    assert result.exit_code == 0, result.output
+    rows = [row for path in sorted(out.glob("*.parquet")) for row in pyarrow.parquet.read_table(path).to_pylist()]
+    assert [(row["key"], len(row["frames"])) for row in rows] == [
+        ("AAAAA#00000", 3), ("AAAAA#00001", 1), ("BBBBB#00000", 3), ("BBBBB#00001", 1)
+    ]  # fmt: skip
+    assert json.loads(rows[1]["meta"])["times"] == [1.5]
+    (rejects,) = out.glob("test-*.rejects.jsonl")
+    assert json.loads(rejects.read_text())["source"] == "Charades_v1_480/CCCCC.mp4"
