@@ -88,7 +88,7 @@ def test_views_from_a_manifest_are_made_for_the_datasets_that_ask_for_them(tmp_p
         (("pairs", "image", "--out", "d"), "does not exist"),
         (("pairs", "image=", "b=c", "--out", "d"), "no new ROLE=FOLDER"),
         (("pairs", "a=.", "a=.", "--out", "d"), "no new ROLE=FOLDER"),
-        (("videos", "--root", ".", "--fps", "0", "--out", "d"), "--fps"),
+        (("videos", "--root", ".", "--fps", "-1", "--out", "d"), "--fps"),
         (("webdataset", "--root", ".", "--out", "d"), "no tars"),
         (("--views-from", "absent.toml",), "absent.toml"),
     ],
