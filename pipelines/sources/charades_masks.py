@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
 from pipelines.sources.files import below, matched
-from pipelines.sources.frames import FrameFolders, drawn, frame
+from pipelines.sources.frame_folders import FrameFolders
+from pipelines.sources.frames import drawn, frame
 from pipelines.sources.video_lists import table
 from pipelines.sources.video_masks import mask, objects
 from pipelines.sources.video_pairs import pair_clips, videos

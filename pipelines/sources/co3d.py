@@ -19,7 +19,8 @@ from pipelines.sources.base import Encoded, Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, readable
 from pipelines.sources.frame_files import Files, names_in
-from pipelines.sources.frames import AnnotatedFolders, drawn, frame, video_item
+from pipelines.sources.frame_folders import AnnotatedFolders, TimedFolders
+from pipelines.sources.frames import drawn, frame, video_item
 from pipelines.sources.reading import parsed_once, read_json
 from pipelines.sources.video_masks import draw_mask
 from tokenizer.images import ImageError, decode_labels
@@ -30,7 +31,7 @@ HALF = 128  # masks hold the probability of the object, times 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class CO3D(AnnotatedFolders):
+class CO3D(TimedFolders, AnnotatedFolders):
     """CO3D v2: videos around objects of 51 categories, with masks of the object and depth.
 
     <root>/<category>/{frame,sequence}_annotations.jgz

@@ -11,7 +11,8 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import read_list
 from pipelines.sources.frame_files import annotated, with_gaps
-from pipelines.sources.frames import AnnotatedFolders, frame, video_item
+from pipelines.sources.frame_folders import AnnotatedFolders, TimedFolders
+from pipelines.sources.frames import frame, video_item
 from pipelines.sources.video_masks import VOID, mask, objects
 from visent.errors import UserError
 
@@ -20,7 +21,7 @@ RATE = 24.0  # frames per second
 
 
 @dataclass(frozen=True, kw_only=True)
-class DAVIS(AnnotatedFolders):
+class DAVIS(TimedFolders, AnnotatedFolders):
     """DAVIS: videos with masks of their moving objects; of the test videos, the annotated first frame.
 
     <root>/JPEGImages/{480p,1080p,Full-Resolution}/<video>/00000.jpg ...
@@ -39,6 +40,7 @@ class DAVIS(AnnotatedFolders):
     annotations: tuple[str, ...] = option(("instances",), "Roles beside the frames, of instances and mask.")
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    files_per_second: ClassVar[float | None] = RATE
     drawings: ClassVar[tuple[str, ...]] = ("instances", "mask")
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:

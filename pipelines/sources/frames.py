@@ -4,9 +4,9 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,109 +14,16 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from pipelines.sources.base import Encoded, Example, Item, Reject
-from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, readable
-from pipelines.sources.frame_files import Files, Frames, FramesError, numbered
+from pipelines.sources.frame_files import Files, Frames
 from pipelines.sources.reading import read_file
 from pipelines.sources.video_frames import MAX_SHORT_SIDE
 from tokenizer.images import decode_image
-from visent.errors import UserError, unknown
 
 PROBED = 50  # folders counted for the estimate
 NAMED = 5  # frames that a reject names
 
 Pixels = UInt8[np.ndarray, "h w 3"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameFolders(Dataset):
-    """What datasets of frame folders share: which frames of a video are kept, and how they become rows.
-
-    An item is a video; `item.files` names its folders, that of the frames first.
-    """
-
-    root: str
-    frames_per_clip: int = option(64, "Frames in one row; the last clip of a video has what is left.")
-    stride: int = option(1, "Take every n-th frame.")
-    frames: int | None = option(None, "This many frames, spread evenly over the video, instead of --stride.")
-    max_frames: int | None = option(None, "Stop each video after this many frames.")
-
-    items_per_shard: ClassVar[int] = 64
-
-    def __post_init__(self) -> None:
-        for name in ("frames_per_clip", "stride", "frames", "max_frames"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} is {value}, expected 1 or more")
-        if self.frames is not None and self.stride != 1:
-            raise UserError("--frames spreads the frames over the video, --stride fixes their distance; give one")
-
-    @property
-    def roles(self) -> Mapping[str, RoleKind]:
-        """The clip."""
-        return {"frames": "clip"}
-
-    def clips(
-        self,
-        item: Item,
-        patterns: Mapping[str, str],
-        roles: Mapping[str, Callable[..., Any]],
-        keep: Callable[[Frames], Frames] = dict,
-        rate: float | None = None,
-    ) -> Iterator[Example | Reject]:
-        """Reads a video's frames as `numbered` finds them and `keep` keeps them; `rate` is in frames per second.
-
-        `roles` says for each role what its bytes become; `item.data["meta"]` goes into every row.
-        """
-        try:
-            frames = keep(numbered(self.root, patterns))
-        except FramesError as error:
-            source = readable(next(iter(item.files.values())))
-            yield Reject(key=item.key, source=source, stage="read", reason=error.reason, detail=error.detail)
-            return
-        times = {n: (n - min(frames)) / rate for n in frames} if rate else None
-        yield from self.cut(item, frames, roles, times)
-
-    def cut(
-        self,
-        item: Item,
-        frames: Frames,
-        roles: Mapping[str, Callable[..., Any]],
-        times: Mapping[int, float] | None = None,
-    ) -> Iterator[Example | Reject]:
-        """Cuts a video as the options say: see `frame_clips`."""
-        numbers = picked(list(frames), self.stride, self.frames)[: self.max_frames]
-        kept = {n: frames[n] for n in numbers}
-        return frame_clips(self.root, item, kept, roles, self.frames_per_clip, times)
-
-    def pictures(self, items: Sequence[Item]) -> int | None:
-        """Counts the files in some of the folders."""
-        probed = items[:: -(-len(items) // PROBED)] if items else ()
-        counts = [_count(below(self.root, next(iter(item.files.values())))) for item in probed]
-        if not counts:
-            return 0
-        taken = [min(len(picked(range(n), self.stride, self.frames)), self.max_frames or n) for n in counts]
-        return round(sum(taken) * len(items) / len(counts))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnnotatedFolders(FrameFolders):
-    """Frame folders with annotations of the frames, which can be chosen."""
-
-    annotations: tuple[str, ...] = ()
-
-    drawings: ClassVar[tuple[str, ...]] = ()  # the annotations that the dataset has
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for role in self.annotations:
-            if role not in self.drawings:
-                raise unknown("annotation", role, self.drawings)
-
-    @property
-    def roles(self) -> Mapping[str, RoleKind]:
-        """The clip, and a clip of each annotation."""
-        return {"frames": "clip", **dict.fromkeys(self.annotations, "clip")}
 
 
 def picked(numbers: Sequence[int], stride: int = 1, frames: int | None = None) -> Sequence[int]:
@@ -219,13 +126,6 @@ def _reduced(data: bytes, decode: Callable[[bytes], Pixels], exact: bool) -> Pix
         return pixels
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST_EXACT if exact else cv2.INTER_AREA)
-
-
-def _count(folder: str) -> int:
-    try:
-        return sum(1 for _ in os.scandir(folder))
-    except OSError:
-        return 0
 
 
 def video_item(root: str, name: str, folders: Mapping[str, str], **data: Any) -> Item:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.files import below, read_list
 from pipelines.sources.frame_files import with_gaps
-from pipelines.sources.frames import FrameFolders, frame, video_item
+from pipelines.sources.frame_folders import TimedFolders
+from pipelines.sources.frames import frame, video_item
 
 FOLDER = "20bn-jester-v1"
 LISTS = {"train": "train", "val": "validation", "test": "test"}
@@ -17,7 +18,7 @@ RATE = 12.0  # frames per second
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jester(FrameFolders):
+class Jester(TimedFolders):
     """Jester: hand gestures of 27 classes, as folders of frames at 12 frames per second.
 
     <root>/20bn-jester-v1/<id>/00001.jpg ...
@@ -29,6 +30,7 @@ class Jester(FrameFolders):
     root: str
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    files_per_second: ClassVar[float | None] = RATE
     items_per_shard: ClassVar[int] = 512
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:

@@ -15,7 +15,8 @@ from pipelines.sources.base import Encoded, Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import readable
 from pipelines.sources.frame_files import names_in
-from pipelines.sources.frames import AnnotatedFolders, drawn
+from pipelines.sources.frame_folders import AnnotatedFolders
+from pipelines.sources.frames import drawn
 from tokenizer.images import decode_image, decode_labels, open_still
 
 Background = Literal["white", "black"]

@@ -10,7 +10,8 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
 from pipelines.sources.frame_files import names_in, with_gaps
-from pipelines.sources.frames import FrameFolders, video_item
+from pipelines.sources.frame_folders import FrameFolders
+from pipelines.sources.frames import video_item
 from pipelines.sources.multiview import view
 from pipelines.sources.reading import read_json
 from visent.errors import UserError

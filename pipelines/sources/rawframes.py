@@ -12,7 +12,8 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, read_list, walk
 from pipelines.sources.frame_files import Frames, annotated, fitting, with_gaps
-from pipelines.sources.frames import AnnotatedFolders, frame, video_item
+from pipelines.sources.frame_folders import AnnotatedFolders, TimedFolders
+from pipelines.sources.frames import frame, video_item
 from pipelines.sources.video_clips import check_rate
 from visent.errors import UserError
 
@@ -20,7 +21,7 @@ _LINE = re.compile(r"(?P<folder>.+?) (?P<count>[0-9]+)(?P<labels>( [0-9]+)*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RawFrames(AnnotatedFolders):
+class RawFrames(TimedFolders, AnnotatedFolders):
     """Any folders of frames: a row of role `frames` for each clip of a folder.
 
     <root>/**/<video>/img_00001.jpg ...
@@ -42,6 +43,8 @@ class RawFrames(AnnotatedFolders):
         if self.pattern.count("%d") != 1 or "/" in self.pattern:
             raise UserError(f"--pattern {self.pattern!r}: expected a file name with one %d, as img_%d.jpg")
         check_rate(self.rate, "--rate")
+        if self.fps is not None and self.rate is None:
+            raise UserError("--fps needs the frames' --rate; or give --stride")
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the videos of the list, or all folders that hold a frame."""

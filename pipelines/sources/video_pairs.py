@@ -15,7 +15,8 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
 from pipelines.sources.files import below, matched, readable
 from pipelines.sources.frame_files import FramesError, names_in, numbered
-from pipelines.sources.frames import FrameFolders, drawn, frame, picked
+from pipelines.sources.frame_folders import FrameFolders
+from pipelines.sources.frames import drawn, frame, picked
 from pipelines.sources.reading import read_file
 from pipelines.sources.video_frames import VideoError, sampled
 from pipelines.sources.video_lists import videos_in

@@ -16,7 +16,8 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, read_list, readable
 from pipelines.sources.frame_files import names_in
-from pipelines.sources.frames import AnnotatedFolders, drawn, frame, video_item
+from pipelines.sources.frame_folders import AnnotatedFolders
+from pipelines.sources.frames import drawn, frame, video_item
 from pipelines.sources.reading import parsed_once, read_json
 from pipelines.sources.video_masks import OfVideo, paint_segments
 from tokenizer.images import ImageError, decode_labels

@@ -11,7 +11,8 @@ from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
 from pipelines.sources.frame_files import Frames, annotated, names_in
-from pipelines.sources.frames import AnnotatedFolders, frame, video_item
+from pipelines.sources.frame_folders import AnnotatedFolders, TimedFolders
+from pipelines.sources.frames import frame, video_item
 from pipelines.sources.reading import read_json
 from pipelines.sources.video_masks import ANY_ID, mask, objects
 from visent.errors import UserError
@@ -21,7 +22,7 @@ RATE = 30.0  # frames per second; every fifth is published
 
 
 @dataclass(frozen=True, kw_only=True)
-class YouTubeVOS(AnnotatedFolders):
+class YouTubeVOS(TimedFolders, AnnotatedFolders):
     """YouTube-VOS: videos with masks of their objects; outside of train, the frames where an object first appears.
 
     <root>/{train,valid,test}/JPEGImages/<video>/00000.jpg, 00005.jpg ...
@@ -33,6 +34,7 @@ class YouTubeVOS(AnnotatedFolders):
     annotations: tuple[str, ...] = option(("instances",), "Roles beside the frames, of instances and mask.")
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    files_per_second: ClassVar[float | None] = RATE / 5
     drawings: ClassVar[tuple[str, ...]] = ("instances", "mask")
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:

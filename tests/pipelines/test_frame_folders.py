@@ -17,7 +17,9 @@ from reading_datasets import not_aligned, read_all, source_of
 
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.frame_files import FramesError, numbered, with_gaps
-from pipelines.sources.frames import AnnotatedFolders, frame, picked, video_item
+from pipelines.sources.frame_folders import AnnotatedFolders, TimedFolders
+from pipelines.sources.frames import frame, picked, video_item
+from pipelines.sources.rawframes import RawFrames
 from pipelines.sources.video_masks import mask
 from tokenizer.images import decode_image
 from visent.errors import UserError
@@ -206,3 +208,38 @@ def test_numbers_stand_where_the_pattern_says(tmp_path: Path) -> None:
     }
     with pytest.raises(FramesError, match="duplicate-frame"):
         numbered(str(tmp_path), {"frames": "*_%d.jpg"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed(TimedFolders):
+    """A folder of frames; numbers are tenths of a second, or nothing."""
+
+    root: str
+    timed: bool = True
+    files_per_second = 10.0
+
+    def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        yield video_item(self.root, "a", {"frames": "frames/a"})
+
+    def examples(self, item: Item) -> Iterator[Example | Reject]:
+        return self.clips(item, {"frames": "frames/a/%d"}, {"frames": frame}, rate=10.0 if self.timed else None)
+
+
+@pytest.mark.parametrize(
+    ("fps", "numbers"), [(10.0, range(7)), (50.0, range(7)), (5.0, [0, 2, 4, 6]), (4.0, [0, 3, 5])]
+)
+def test_frames_are_chosen_by_time_as_those_of_videos_are(root: Path, fps: float, numbers: list[int]) -> None:
+    dataset = Timed(root=str(root), fps=fps)
+    found = read_all(dataset)
+    assert found.examples["a#00000"].meta["frames"] == list(numbers)
+    assert source_of(dataset).estimate(found.items) == pytest.approx(len(numbers), abs=1)
+
+
+def test_times_that_nobody_knows_are_no_times(root: Path) -> None:
+    assert read_all(Timed(root=str(root), timed=False, fps=2.0)).rejects == {"a": "no-times"}
+    with pytest.raises(UserError, match="give one of them"):
+        Timed(root=str(root), fps=2.0, stride=2)
+    with pytest.raises(UserError, match="--fps is 0"):
+        Timed(root=str(root), fps=0.0)
+    with pytest.raises(UserError, match="need"):
+        RawFrames(root=str(root), fps=2.0)
