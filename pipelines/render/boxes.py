@@ -10,7 +10,7 @@ from pipelines.render.palettes import Colour
 from tokenizer.images import ImageError
 from tokenizer.labels import nearest_colour
 
-WIDTH = 1 / 80  # of an outline, of the picture's short side: 3 pixels in a square of 256
+WIDTH = 1 / 40  # of an outline, of the picture's short side: thinner ones fade in a tokenizer's 16 x 16 codes
 
 Box = tuple[int, tuple[int, int, int, int]]  # class; left, top, right, bottom in whole pixels, the last two exclusive
 

@@ -70,7 +70,7 @@ def test_a_limb_needs_both_ends_and_a_joint_a_place_in_the_picture() -> None:
 @given(st.data())
 def test_boxes_come_back_from_outlines_that_do_not_touch(data: st.DataObject) -> None:
     shape, step = (96, 120), 24
-    assert line_width(shape) == 1
+    assert line_width(shape) == 2
     boxes, classes = [], []
     for top in range(0, shape[0], step):  # at most one box in each cell, a pixel away from the next
         for left in range(0, shape[1], step):
