@@ -8,7 +8,7 @@ import click
 from manifests.commands.options import JSON, PATH, PLAN, plans_of
 
 
-@click.command("balance")
+@click.command("balance", short_help="Write shares by a target, and the views that close deficits.")
 @PATH
 @PLAN
 @click.option("--target", metavar="NAME", help="Write shares: equal, proportional, temperature=T (0 to 1) or tokens.")

@@ -3,7 +3,7 @@
 import click
 
 
-@click.command("check")
+@click.command("check", short_help="Check a manifest against its datasets.")
 @click.argument("path", metavar="[MANIFEST]", default="manifest.toml")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts in place of a table.")
 def check_command(path: str, as_json: bool) -> None:

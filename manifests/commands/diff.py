@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from manifests.compare import Amounts
 
 
-@click.command("diff")
+@click.command("diff", short_help="Show what differs between two manifests.")
 @click.argument("before")
 @click.argument("after")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts in place of a table.")

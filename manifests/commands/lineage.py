@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from manifests.lineage import Reading, Reads
+    from manifests.lineage import ReadExample, Reading, Reads, Seen
 
 SHOWN = 50  # lines of a table; --json gives all
 
@@ -88,7 +88,7 @@ def _reads(path: str, stage: str | None, batch: int | None, seed: int | None) ->
 RUN_LOCK = "manifest.lock.json"
 
 
-def _print_json(facts: dict[str, Any], seen: list[Any]) -> None:
+def _print_json(facts: dict[str, Any], seen: list["Seen"]) -> None:
     import json
     from dataclasses import asdict
 
@@ -96,7 +96,7 @@ def _print_json(facts: dict[str, Any], seen: list[Any]) -> None:
     click.echo(json.dumps(facts | {"seen": rows}, indent=1, ensure_ascii=False))
 
 
-def _print_examples(examples: list[Any]) -> None:
+def _print_examples(examples: list["ReadExample"]) -> None:
     from rich.table import Table
 
     from manifests.tables import console
@@ -106,7 +106,7 @@ def _print_examples(examples: list[Any]) -> None:
                   pad_edge=False)  # fmt: skip
     last = None
     for example in examples[:SHOWN]:
-        row = example.key if named else f"{example.dataset}/{example.shard}, row {example.row}"
+        row = example.key or f"{example.dataset}/{example.shard}, row {example.row}"
         shown = ("", "") if example.sentence == last else (str(example.sentence), example.task)
         table.add_row(*shown, row, str(example.view), _images(example.images))
         last = example.sentence
@@ -143,7 +143,7 @@ def _print_readings(key: str, step: int, readings: list["Reading"]) -> None:
         click.echo(f"... and {len(readings) - SHOWN} more: --json prints all")
 
 
-def _print_seen(seen: list[Any], step: int) -> None:
+def _print_seen(seen: list["Seen"], step: int) -> None:
     from rich.table import Table
 
     from manifests.tables import console
@@ -151,7 +151,12 @@ def _print_seen(seen: list[Any], step: int) -> None:
     click.echo(f"\nRead in steps 0 to {step}:")
     table = Table("task", "sentences", "rows", "epochs", "each row", box=None, header_style="bold", pad_edge=False)
     for each in seen:
-        more = f"; {each.once_more:,} rows once more" if each.once_more else ""
-        table.add_row(each.task, f"{each.sentences:,}", f"{each.rows:,}", f"{each.epochs:.2f}",
-                      f"{each.times:,} times{more}")  # fmt: skip
+        table.add_row(each.task, f"{each.sentences:,}", f"{each.rows:,}", f"{each.epochs:.2f}", _often(each))
     console().print(table)
+
+
+def _often(seen: "Seen") -> str:
+    if not seen.times:
+        return f"{seen.once_more:,} rows once, the others not yet" if seen.once_more else "not yet"
+    more = f"; {seen.once_more:,} rows once more" if seen.once_more else ""
+    return ("once" if seen.times == 1 else f"{seen.times:,} times") + more

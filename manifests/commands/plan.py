@@ -3,7 +3,7 @@
 import click
 
 
-@click.command("plan")
+@click.command("plan", short_help="Show the work that missing views are.")
 @click.argument("path", metavar="[MANIFEST]", default="manifest.toml")
 @click.option("--rate", type=float, metavar="IMAGES/S", help="In place of what tokenize reached here last.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts in place of a table.")

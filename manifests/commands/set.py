@@ -3,7 +3,7 @@
 import click
 
 
-@click.command("set")
+@click.command("set", short_help="Set values; comments and order stay.")
 @click.argument("arguments", nargs=-1, required=True, metavar="[MANIFEST] KEY=VALUE...")
 @click.option("--stage", help="The stage that tasks.NAME.share means; all that read the task without it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the new shares as JSON in place of a table.")
