@@ -16,6 +16,7 @@ DATASETS = {
     "videos": "pipelines.sources.videos:Videos",
     "webdataset": "pipelines.sources.webdataset:Webdataset",
     "video_webdataset": "pipelines.sources.video_webdataset:VideoWebdataset",
+    "huggingface": "pipelines.sources.huggingface:HuggingFace",
     "parquet": "pipelines.sources.parquet:Parquet",
     "tfrecord": "pipelines.sources.tfrecord:TFRecord",
     "tfds": "pipelines.sources.tfds:TFDS",

@@ -45,6 +45,13 @@ class Dataset(abc.ABC):
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads an item: an `Example` or a `Reject` for each thing in it; never raises for bad media."""
 
+    def located(self) -> "Dataset":
+        """Returns the dataset with the absolute path of its root.
+
+        Raises: `UserError` unless that is a folder.
+        """
+        return replace(self, root=checked_root(self.root))  # type: ignore[type-var, no-any-return]
+
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Guesses how many pictures (stills or frames of one role) the items hold, for the ETA only."""
         return len(items)
@@ -82,7 +89,7 @@ class DatasetSource:
     splits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dataset", replace(self.dataset, root=checked_root(self.dataset.root)))  # type: ignore[type-var]
+        object.__setattr__(self, "dataset", self.dataset.located())
         for split in self.splits:
             if split not in self.dataset.splits:
                 raise unknown(f"split of {self.name}", split, self.dataset.splits)
@@ -120,10 +127,12 @@ class DatasetSource:
         return _without_doubles(found), noted(left_out)
 
     def _nothing(self, what: str, left_out: Mapping[str, int]) -> UserError:
-        there = sorted(readable(name) for name in os.listdir(self.dataset.root))[:8]  # noqa: PTH208 - names stay text
+        root = self.dataset.root
+        names = os.listdir(root) if os.path.isdir(root) else []  # noqa: PTH112, PTH208 - names stay text
+        there = sorted(map(readable, names))[:8]
         besides = "".join(f"; left out {count:,} {noun}" for noun, count in left_out.items())
         return UserError(
-            f"found nothing of {what} in {readable(self.dataset.root)}, which holds {', '.join(there) or 'nothing'}"
+            f"found nothing of {what} in {readable(root)}, which holds {', '.join(there) or 'nothing'}"
             f"{besides}; expected the layout that `visent sources {self.name}` shows"
         )
 

@@ -18,7 +18,11 @@ from pipelines.sources.selection import cell
 from tokenizer.listing import readable
 from visent.errors import UserError, unknown
 
-_SPLITS = {"train": "train", "training": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "val"),
+    "test": "test",
+}
 _SPLIT = re.compile(rf"(?<![a-z0-9])({'|'.join(_SPLITS)})(?![a-z])", re.IGNORECASE)
 
 
