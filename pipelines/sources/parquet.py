@@ -89,7 +89,7 @@ class Parquet(Table):
 
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Adds the rows that the files state."""
-        return sum(item.data["rows"] for item in items)
+        return sum(int(item.data["rows"]) for item in items)
 
 
 def _row_key(item: Item, number: int) -> str:

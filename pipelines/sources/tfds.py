@@ -102,7 +102,7 @@ class TFDS(Table):
 
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Adds the rows that the table of splits states."""
-        return sum(item.data["rows"] for item in items)
+        return sum(int(item.data["rows"]) for item in items)
 
 
 def _is(feature: Any, name: str) -> bool:

@@ -77,7 +77,7 @@ def _records(file: BufferedIOBase, size: int) -> Iterator[bytes | Fault]:
 
 def masked_crc(data: bytes) -> int:
     """Returns the checksum as it stands in a file: CRC-32C turned by 15 bits, plus a constant."""
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
 
 
