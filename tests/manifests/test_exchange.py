@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from manifests import files
 from manifests.corpora import compare_datasets
 from manifests.corpus import Corpus
 from manifests.dataset import load_facts
@@ -227,6 +228,20 @@ def test_parquet_sentences_have_tokens_task_and_the_rows_they_are_made_of(lock: 
 def test_held_out_sentences_can_be_exported(lock: Lock, tmp_path: Path) -> None:
     assert put(lock, "lvm", tmp_path / "v.jsonl", *OPTIONS, "--split", "val").exit_code == 0
     assert read_lvm(tmp_path / "v.jsonl") == expected(lock, "long", split="val").tolist()
+
+
+def test_files_are_written_to_and_read_from_urls(lock: Lock, tmp_path: Path) -> None:
+    url = f"memory://exchange-{tmp_path.name}"
+    for target, name in (("lvm", "c.jsonl"), ("delvm", "train.bin"), ("parquet", "c.parquet")):
+        for out in (f"{url}/{name}", str(tmp_path / name)):
+            arguments = [f"{lock.base}/manifest.lock.json", "--to", target, "--out", out, *OPTIONS]
+            assert CliRunner().invoke(export, arguments).exit_code == 0
+        assert files.read_bytes(f"{url}/{name}") == (tmp_path / name).read_bytes()
+    assert files.read_bytes(f"{url}/train.bin.meta") == (tmp_path / "train.bin.meta").read_bytes()
+    options = ["--from", "lvm", "--tokenizer-card", f"{lock.base}/pairs"]
+    for source, out in ((f"{url}/c.jsonl", f"{url}/back"), (str(tmp_path / "c.jsonl"), str(tmp_path / "back"))):
+        assert take(source, "--out", out, *options).exit_code == 0
+    assert compare_datasets(f"{url}/back", str(tmp_path / "back")).same
 
 
 @pytest.mark.parametrize("name", ["pairs", "clips"])
