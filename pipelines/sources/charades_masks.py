@@ -46,16 +46,15 @@ class CharadesMasks(FrameFolders):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the videos of the split's table for which there are masks."""
-        captions = {
-            row["id"]: row["script"] for row in table(self.root, [f"Charades_v1_{split}.csv"], ("id", "script"))
-        }
+        rows = list(table(self.root, [f"Charades_v1_{split}.csv"], ("id", "script")))
+        captions = {row["id"]: row["script"] for row in rows}
         frames = next((name for name in FRAMES if Path(below(self.root, name)).is_dir()), FRAMES[0])
         found = {"frames": list(videos(self.root, frames)), "mask": list(videos(self.root, "Charades_v1_masks"))}
         names = {name for name, _ in found["mask"]}
         without = len(captions.keys() - names)
         if without:
             left_out["videos without masks"] += without
-        for item in matched(found, names=[name for name in captions if name in names]):
+        for item in matched(found, names=[row["id"] for row in rows if row["id"] in names]):
             meta = {"caption": captions[item.key]} if captions[item.key] else {}
             yield replace(item, data={"meta": meta})
 

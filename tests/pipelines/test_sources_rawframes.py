@@ -138,7 +138,7 @@ def charades(tmp_path: Path) -> Path:
     columns = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
     text = columns + '46GP8,X,Kitchen,6,7,Yes,"A person cooks, then eats.",food,"x",c092 11.90 21.20,24.83\n'
     (tmp_path / "Charades_v1_train.csv").write_text(text + "N11GT,X,Kitchen,6,7,Yes,,food,x,,24.83\n")
-    (tmp_path / "Charades_v1_test.csv").write_text(columns + "AAAAA,X,Kitchen,6,7,Yes,,food,x,,24.83\n")
+    (tmp_path / "Charades_v1_test.csv").write_text(columns + "AAAAA,X,Kitchen,6,7,Yes,,food,x,,24.83\n" * 2)
     return tmp_path
 
 
@@ -147,7 +147,7 @@ def test_charades_frames_have_the_masks_of_their_number(charades: Path) -> None:
     clip = found.examples["46GP8#00000"]
     assert clip.meta == {"caption": "A person cooks, then eats.", "frames": [1, 25], "times": [0.0, 1.0]}
     assert np.array_equal(found.pixels[clip.key]["mask"][1][..., 0] == 255, squares([3]) > 0)
-    assert found.rejects == {"AAAAA": "missing-frames"}
+    assert [item.reject for item in found.items] == ["", "missing-frames", "duplicate-key"]
     assert "1 videos without masks" in found.note
     found = read_all(CharadesMasks(root=str(charades), masks="instances", frames=1))
     assert np.array_equal(read_ids(found.pixels["46GP8#00000"]["mask"][0], "46GP8", ANY_ID[:8]), squares([3]))
