@@ -14,6 +14,7 @@ from pipelines.sources.video_scenes import with_scenes
 Video = str | BufferedIOBase  # a path, or an open file that can seek
 
 MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
+WIDEST_PIXEL = 8  # times the height; more is a damaged header
 CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
 SEEK_MARGIN = 2.0  # seconds before a span to seek to: a container's index orders frames as they are stored, not shown
 
@@ -78,6 +79,8 @@ def _stream(container: Any) -> Any:
     stream = container.streams.best("video")
     if stream is None:
         raise VideoError("no-video-stream", f"{len(container.streams)} streams, none is video")
+    if stream.codec_context is None:
+        raise VideoError("unknown-codec", "FFmpeg has no decoder for its pictures")
     return stream
 
 
@@ -184,7 +187,9 @@ class _Converter:
     """Frames as RGB with square pixels, turned as their display matrix says, at most 512 on the short side."""
 
     def __init__(self, stream: Any) -> None:
-        self._aspect = float(stream.codec_context.sample_aspect_ratio or 1)
+        self._aspect = float(stream.sample_aspect_ratio or 1)
+        if not 1 / WIDEST_PIXEL <= self._aspect <= WIDEST_PIXEL:
+            raise VideoError("damaged", f"its pixels are {self._aspect:g} times as wide as high")
         self._scaler, self._painter = VideoReformatter(), VideoReformatter()  # kept for their tables
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:

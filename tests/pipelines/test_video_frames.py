@@ -1,8 +1,10 @@
 """Frames of a video: by time, by span and by count, the same as other readers give, and in the right colours."""
 
+import contextlib
 import io
 import math
 import struct
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_media import STEP, write_video
-from numbered_videos import number_of, numbered_video
+from numbered_videos import number_of, numbered_video, picture
 
 from pipelines.sources.video_frames import VideoError, frame_rate, sampled, seconds
 
@@ -157,6 +159,45 @@ def test_a_file_that_is_gone_is_missing(tmp_path: Path) -> None:
     for options in ({}, {"frames": 4}):
         with pytest.raises(VideoError, match="missing"):
             list(sampled(str(tmp_path / "a.mp4"), None, **options))
+
+
+def test_a_codec_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    path = numbered_video(tmp_path / "a.mkv", 5)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
+    with pytest.raises(VideoError, match="unknown-codec"):
+        list(sampled(str(path), None))
+    assert frame_rate(str(path)) == 25.0
+
+
+@pytest.mark.parametrize(("aspect", "shape"), [("2", (48, 128, 3)), ("1/2", (48, 32, 3)), ("16", None), ("1/16", None)])
+def test_pixels_become_square_and_those_of_a_senseless_shape_are_refused(
+    tmp_path: Path, aspect: str, shape: tuple[int, ...] | None
+) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(1), format="rgb24")))
+        container.mux(stream.encode())
+    if shape is None:
+        with pytest.raises(VideoError, match="damaged: its pixels are"):
+            list(sampled(str(path), None))
+    else:
+        assert [sample.pixels.shape for sample in sampled(str(path), None)] == [shape]
+
+
+@given(data=st.data(), ending=st.sampled_from(list(CODECS)))
+def test_damage_of_any_kind_gives_frames_or_a_reason(long: dict[str, str], data: st.DataObject, ending: str) -> None:
+    content = bytearray(Path(long[ending]).read_bytes())
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(1, len(content))) :]
+    places = st.integers(0, data.draw(st.sampled_from([600, len(content)])) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=12)):
+        content[place % len(content)] = value
+    count = data.draw(st.sampled_from([None, 4]))
+    with contextlib.suppress(VideoError):
+        list(sampled(io.BytesIO(bytes(content)), 5.0, 4.5, frames=count))
 
 
 def test_large_frames_are_reduced_while_reading(tmp_path: Path) -> None:
