@@ -126,7 +126,7 @@ class COCO(Dataset):
     def _entries(self, item: Item, group: str) -> list[Any]:
         spans = item.data[group]
         found = read_entries(below(self.root, self._file(group, item.split)), spans)
-        if any(entry.get("image_id") != item.data["image_id"] for entry in found):
+        if any(not isinstance(entry, dict) or entry.get("image_id") != item.data["image_id"] for entry in found):
             raise ValueError(f"{self._file(group, item.split)} is another than when it was listed")
         return found
 
@@ -157,7 +157,8 @@ def _meta(number: int, found: Mapping[str, list[Any]]) -> dict[str, Any]:
     """What later tasks ask for: the image's id, how many objects and of which categories, persons, and captions."""
     meta: dict[str, Any] = {"image_id": number}
     if "instances" in found:
-        categories = sorted({entry.get("category_id") for entry in found["instances"]})
+        numbers = [entry.get("category_id") for entry in found["instances"]]
+        categories = sorted({number for number in numbers if isinstance(number, int)})
         meta |= {"objects": len(found["instances"]), "categories": categories}
     if "person_keypoints" in found:
         meta["persons"] = len(found["person_keypoints"])

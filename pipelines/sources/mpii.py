@@ -93,15 +93,14 @@ def draw_pose(people: Sequence[Joints], shape: tuple[int, int]) -> UInt8[np.ndar
 
 def _of_json(path: str) -> dict[str, list[Joints]]:
     people: dict[str, list[Joints]] = {}
-    for entry in read_json(path):
-        try:
+    try:
+        for entry in list(read_json(path)):
             annotated = np.array(entry["joints_vis"], np.float64)[:, None]
             joints = np.concatenate([np.array(entry["joints"], np.float64), annotated], axis=1).reshape(JOINTS, 3)
             people.setdefault(str(entry["image"]), []).append(joints.tolist())
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise UserError(
-                f"{readable(path)} is not MPII's list of objects with image, joints[16] and joints_vis[16]: {error!r}"
-            ) from error
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        expected = "a list of objects with image, joints[16] and joints_vis[16]"
+        raise UserError(f"{readable(path)} is not MPII's: {error!r}; expected {expected}") from error
     return people
 
 

@@ -189,6 +189,8 @@ def set_segmentation(value: object) -> Callable[[Coco], None]:
         (set_segmentation({"size": [40, 48], "counts": [0, 1]}), "instances", {only(1): "bad-mask"}),
         (lambda coco: coco["annotations"][1].pop("segmentation"), "instances", {only(1): "bad-annotation"}),
         (lambda coco: coco["annotations"][1].update(category_id=91), "boxes", {only(1): "unknown-label"}),
+        (lambda coco: coco["annotations"][1].update(category_id=[1]), "boxes", {only(1): "bad-annotation"}),
+        (lambda coco: coco["annotations"][1].update(bbox=8 * [1]), "boxes", {only(1): "bad-annotation"}),
         (lambda coco: coco["annotations"][1].update(bbox=[1, 2, 3]), "boxes", {only(1): "bad-annotation"}),
         (lambda coco: coco["annotations"][1].update(keypoints=[1, 1, 2]), "pose", {only(1): "bad-annotation"}),
     ],

@@ -135,7 +135,7 @@ def test_files_that_are_not_mpiis_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not MPII's annotation file"):
         read_all(MPII(root=str(tmp_path)))
     (tmp_path / "annotations").mkdir()
-    for text in ("{", "[1]", json.dumps([{**person("000.png"), "joints": [[1, 2]]}])):
+    for text in ("{", "[1]", "1.5", json.dumps([{**person("000.png"), "joints": [[1, 2]]}])):
         (tmp_path / "annotations" / "mpii_train.json").write_text(text)
         with pytest.raises(UserError, match=r"mpii_train\.json is n"):
             read_all(MPII(root=str(tmp_path)))
