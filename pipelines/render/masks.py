@@ -26,8 +26,9 @@ def runs_of_rle(rle: Mapping[str, Any], shape: tuple[int, int]) -> Runs:
         runs = _decompressed(counts) if isinstance(counts, (str, bytes)) else np.array(counts, np.int64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError("bad-mask", f"its counts are no run lengths: {error}") from error
-    if runs.ndim != 1 or (runs < 0).any() or int(runs.sum()) != shape[0] * shape[1]:
-        raise ImageError("bad-mask", f"its runs fill {int(runs.sum()):,} pixels, expected {shape[0] * shape[1]:,}")
+    count = shape[0] * shape[1]
+    if runs.ndim != 1 or ((runs < 0) | (runs > count)).any() or int(runs.sum()) != count:
+        raise ImageError("bad-mask", f"its runs do not fill the {count:,} pixels of the picture")
     return runs
 
 

@@ -29,7 +29,7 @@ def _checked(draw: Draw) -> Draw:
             return draw(*arguments, **named)
         except ImageError:
             raise
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise ImageError("bad-annotation", f"an annotation is not built as COCO's: {error!r}") from error
 
     return checked

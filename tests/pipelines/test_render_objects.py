@@ -48,6 +48,7 @@ def test_polygons_are_filled_as_pycocotools_fills_them(polygons: list[list[float
         ({"size": None, "counts": [0, 25]}, "mask-size"),
         ({"size": [5, 5], "counts": [0, 24]}, "bad-mask"),
         ({"size": [5, 5], "counts": [30, -5]}, "bad-mask"),
+        ({"size": [5, 5], "counts": [2**62, 2**62, 2**62, 2**62 + 25]}, "bad-mask"),  # 25, if the sum overflowed
         ({"size": [5, 5], "counts": "i"}, "bad-mask"),  # ends where a digit must follow
         ({"size": [5, 5], "counts": "\u00e4"}, "bad-mask"),
         ({"size": [5, 5], "counts": "o" * 20 + "0"}, "bad-mask"),
