@@ -79,14 +79,21 @@ def test_ava_gives_a_row_for_each_annotated_second_on_demand(ava: Path) -> None:
 
 
 def test_ava_reads_real_rows(samples: Path, tmp_path: Path) -> None:
-    """The real rows, under the publisher's names; the films are absent."""
+    """The real rows under the publisher's names, and in place of a film one of 906 seconds and as many frames."""
     (tmp_path / "annotations").mkdir()
-    for name, real in (("ava_val_v2.2.csv", "ava_sample.csv"),
-                       ("ava_val_excluded_timestamps_v2.2.csv", "ava_excluded_timestamps_sample.csv")):  # fmt: skip
-        (tmp_path / "annotations" / name).symlink_to(samples / "ava" / "annotations" / real)
+    for name, real in (("val_v2.2.csv", "ava_sample.csv"), ("action_list_v2.2.pbtxt", "action_list.txt"),
+                       ("val_excluded_timestamps_v2.2.csv", "ava_excluded_timestamps_sample.csv")):  # fmt: skip
+        (tmp_path / "annotations" / f"ava_{name}").symlink_to(samples / "ava" / "annotations" / real)
+    write_video(tmp_path / "trainval" / "0f39OWEqJ24.mp4", frames=906, times=[100 * n for n in range(906)])
     found = read_all(AVA(root=str(tmp_path), around=1.5))
     assert {item.key: item.split for item in found.items} == {"0f39OWEqJ24/0902": "val"}
     assert found.note == "left out: 2 seconds that AVA excludes"
+    (example,) = found.examples.values()
+    assert example.meta["times"] == [901.0, 902.0, 903.0]
+    assert example.meta["actions"] == [
+        {"start": 902.0, "end": 902.0, "box": [0.031, 0.162, 0.67, 0.995], "person": "0",
+         "classes": ["action1", "action2", "action3"], "class_indices": [12, 17, 79]}
+    ]  # fmt: skip
 
 
 def test_a_label_of_another_form_is_refused(ava: Path) -> None:
