@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from visent.errors import unknown
 
@@ -37,14 +37,15 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarr
 
     The format is found by content, never by name. The EXIF rotation is applied. Grey, palette and CMYK become RGB,
     16-bit grey is scaled to 8 bit, transparent parts are laid over white. Colour profiles are not applied. Of a
-    camera's multi-picture JPEG (MPO) the first picture is the photo; other files of several frames are refused.
+    camera's multi-picture JPEG (MPO) the first picture is the photo; other files of several frames are refused. The
+    array may be read only, as no copy is made of what Pillow gives.
 
     Raises:
         ImageError: the file gives no correct picture; `reason` says why.
     """
     image = open_still(data, max_pixels)
     try:
-        return np.array(_to_rgb(upright(image)))
+        return np.asarray(_to_rgb(upright(image)))
     except ImageError:
         raise
     except Exception as error:  # Pillow's converters raise many types on damaged palettes and tables
@@ -97,6 +98,8 @@ def open_still(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF rotation; the format stays known."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return image  # `exif_transpose` would copy it
     turned = ImageOps.exif_transpose(image)
     assert turned is not None  # only in_place=True returns None
     turned.format = image.format
