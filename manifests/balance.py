@@ -8,7 +8,7 @@ from typing import Any
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.lock import check_tokenizers, count_split
 from manifests.manifest import Manifest
-from manifests.sentence import grammar
+from manifests.sentence import at_stored_rate, grammar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +137,8 @@ def _stage_rows(
     stage = manifest.stages[stage_name]
     rows: list[TaskBalance] = []
     for name, share in manifest.task_shares(stage_name).items():
-        task = manifest.tasks[name]
-        fact, views = facts[task.dataset], manifest.datasets[task.dataset].views
+        fact, views = facts[manifest.tasks[name].dataset], manifest.datasets[manifest.tasks[name].dataset].views
+        task = at_stored_rate(manifest.tasks[name], fact.stored_fps)
         rule = grammar(task, fact.schema.roles, stage.context, fact.schema.tokens_per_image)
         train = count_split(fact, "train", rule.frames_needed, views)
         val = count_split(fact, "val", rule.frames_needed, 1)

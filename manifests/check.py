@@ -9,7 +9,7 @@ from manifests import files
 from manifests.balance import Report, analyse
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.manifest import Manifest, Stage
-from manifests.sentence import grammar
+from manifests.sentence import at_stored_rate, grammar
 from visent.errors import UserError, unknown
 
 
@@ -108,7 +108,8 @@ def _stage(manifest: Manifest, facts: Mapping[str, DatasetFacts], name: str) -> 
 
 def _task_in_stage(manifest: Manifest, facts: DatasetFacts, stage: Stage, task: str) -> Iterator[Finding]:
     try:
-        grammar(manifest.tasks[task], facts.schema.roles, stage.context, facts.schema.tokens_per_image)
+        timed = at_stored_rate(manifest.tasks[task], facts.stored_fps)
+        grammar(timed, facts.schema.roles, stage.context, facts.schema.tokens_per_image)
     except UserError as error:
         yield _error(f"stages.{stage.name}", str(error))
 

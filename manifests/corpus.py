@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt16
+from jaxtyping import Int32, Int64, UInt16, UInt64
 
 from manifests import order
 from manifests.columns import ColumnCache
@@ -16,7 +16,7 @@ from manifests.lock import Lock, LockedTask
 from manifests.order import WholeOrder
 from manifests.rows import DatasetReader
 from manifests.schema import Schema
-from manifests.sentence import STILL, Grammar, choose_frames
+from manifests.sentence import STILL, Grammar, choose_frames, role_orders
 from visent.errors import UserError, unknown
 from visent.progress import track
 
@@ -82,7 +82,7 @@ class Corpus:
     def _fetch(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> None:
         slots = self.slots(stage, task, numbers, seed)
         for number, role in enumerate(slots.grammar.roles):
-            for shard in np.unique(slots.shard[:, slots.grammar.role == number]).tolist():
+            for shard in np.unique(slots.shard[slots.role == number]).tolist():
                 self._threads.submit(slots.reader.column, shard, role)
 
     @cached_property
@@ -98,12 +98,12 @@ class Corpus:
             UserError: unknown stage or task, no rows in this split, or a shard that is missing or changed.
         """
         slots = self.slots(stage, task, np.asarray(numbers, np.int64), seed)
-        images = np.empty((*slots.shard.shape, self.lock.card.tokens_per_image), np.uint16)
+        images = np.empty((slots.shard.size, self.lock.card.tokens_per_image), np.uint16)
+        shard, row, frame, roles = (part.reshape(-1) for part in (slots.shard, slots.row, slots.frame, slots.role))
         for number, role in enumerate(slots.grammar.roles):
-            at = np.flatnonzero(slots.grammar.role == number)
-            flat = (part[:, at].reshape(-1) for part in (slots.shard, slots.row, slots.frame))
-            images[:, at] = slots.reader.gather(role, *flat).reshape(len(images), len(at), -1)
-        return images.reshape(len(images), -1)
+            at = np.flatnonzero(roles == number)
+            images[at] = slots.reader.gather(role, shard[at], row[at], frame[at])
+        return images.reshape(len(slots.shard), -1)
 
     def describe(self, stage: str, task: str, number: int, seed: int) -> list[dict[str, Any]]:
         """Returns what stands in each image slot of one sentence: key, view, role, frame and example in it.
@@ -116,8 +116,8 @@ class Corpus:
             {
                 "key": keys[s],
                 "view": int(slots.view[0, s]),
-                "role": rule.roles[rule.role[s]],
-                "frame": None if rule.frame[s] == STILL else int(slots.frame[0, s]),
+                "role": rule.roles[slots.role[0, s]],
+                "frame": None if slots.frame[0, s] == STILL else int(slots.frame[0, s]),
                 "example": int(rule.example[s]),
             }
             for s in range(rule.images_per_sentence)
@@ -156,11 +156,17 @@ class Corpus:
         example, view = self.order(stage, task, seed).rows_of(numbers)
         reader = self.reader(locked.task.dataset)
         shard, row = reader.locate(example, view, rule.frames_needed)
-        frame = np.zeros((len(numbers), rule.images_per_sentence), np.int64)
+        role, frame = (np.broadcast_to(part, (len(numbers), len(part))) for part in (rule.role, rule.frame))
+        if locked.task.role_order == "permuted":
+            keys = _sentence_keys(numbers, order.key_of(task, stage, seed, "roles"))
+            role, frame = rule.arranged(role_orders(len(rule.roles), keys))
         if rule.frames_per_clip:
-            frame = _frames(reader, locked, rule, shard, row, numbers, order.key_of(task, stage, seed))
+            chosen = _frames(reader, locked, rule, shard, row, _sentence_keys(numbers, order.key_of(task, stage, seed)))
+            at_frame = chosen[np.arange(len(numbers))[:, None], rule.example, np.maximum(frame, 0)]
+            frame = np.where(frame == STILL, STILL, at_frame)
         at = rule.example
-        return Slots(grammar=rule, reader=reader, shard=shard[:, at], row=row[:, at], view=view[:, at], frame=frame)
+        return Slots(grammar=rule, reader=reader, shard=shard[:, at], row=row[:, at], view=view[:, at], role=role,
+                     frame=frame)  # fmt: skip
 
     def _rows(self, locked: LockedTask) -> tuple[int, int]:
         """Returns (eligible examples, views) of a task in this split."""
@@ -203,14 +209,19 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slots:
-    """Where each image of a batch of sentences lies; arrays are (sentence, slot). `frame` is 0 for a still."""
+    """Where each image of a batch of sentences lies; arrays are (sentence, slot). `frame` is STILL for a still."""
 
     grammar: Grammar
     reader: DatasetReader
     shard: Int64[np.ndarray, "b s"]
     row: Int64[np.ndarray, "b s"]
     view: Int64[np.ndarray, "b s"]
+    role: Int64[np.ndarray, "b s"]  # index into the grammar's roles
     frame: Int64[np.ndarray, "b s"]
+
+
+def _sentence_keys(numbers: Int64[np.ndarray, "b"], key: int) -> UInt64[np.ndarray, "b"]:
+    return order.mix(np.full(numbers.shape, key, np.uint64), numbers.astype(np.uint64))
 
 
 def _frames(
@@ -219,13 +230,10 @@ def _frames(
     rule: Grammar,
     shard: Int64[np.ndarray, "b e"],
     row: Int64[np.ndarray, "b e"],
-    numbers: Int64[np.ndarray, "b"],
-    key: int,
-) -> Int64[np.ndarray, "b s"]:
-    """Returns the frame in each slot; slots of still roles hold 0. Clip roles of one example use the same frames."""
+    sentence: UInt64[np.ndarray, "b"],
+) -> Int64[np.ndarray, "b e count"]:
+    """Returns the frames that are chosen of each example, by the keys of its sentence; all its clip roles use them."""
     role = rule.roles[int(rule.role[np.flatnonzero(rule.frame != STILL)[0]])]
     lengths = reader.lengths(role, shard, row)
-    sentence = order.mix(np.full(numbers.shape, key, np.uint64), numbers.astype(np.uint64))
     keys = order.mix(sentence[:, None], np.arange(rule.examples_per_sentence, dtype=np.uint64))
-    chosen = choose_frames(locked.task.frames, rule.frames_per_clip, lengths, keys)
-    return np.where(rule.frame == STILL, 0, chosen[:, rule.example, np.maximum(rule.frame, 0)])
+    return choose_frames(locked.task.frames, rule.frames_per_clip, lengths, keys)

@@ -32,6 +32,15 @@ class DatasetFacts:
         return files.digest_json(dict(self.config))
 
     @property
+    def stored_fps(self) -> float | None:
+        """Frames per second of the clips, as option `fps` of the source says; None where that is not one rate."""
+        options = self.config.get("options", {})
+        if not isinstance(options, Mapping) or options.get("frames") is not None:  # those are spread over each video
+            return None
+        rate = options.get("fps")
+        return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, sorted."""
         return tuple(sorted({shard.split for shard in self.shards}))

@@ -107,8 +107,8 @@ def _of_task(
 def _images(slots: Slots, sentence: int, example: int) -> tuple[tuple[str, int | None], ...]:
     rule = slots.grammar
     places = np.flatnonzero(rule.example == example).tolist()
-    frames = [None if rule.frame[s] == STILL else int(slots.frame[sentence, s]) for s in places]
-    return tuple((rule.roles[rule.role[s]], frame) for s, frame in zip(places, frames, strict=True))
+    frames = [None if slots.frame[sentence, s] == STILL else int(slots.frame[sentence, s]) for s in places]
+    return tuple((rule.roles[slots.role[sentence, s]], frame) for s, frame in zip(places, frames, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any
 
 from manifests import files, order
 from manifests.dataset import DatasetFacts, load_facts
-from manifests.manifest import Frames, Manifest, Stage, Task, load
+from manifests.manifest import Manifest, Stage, load
 from manifests.schema import SCHEMA_VERSION, RoleKind, check_version
-from manifests.sentence import Grammar, grammar
+from manifests.sentence import Grammar, at_stored_rate, grammar
 from manifests.shards import ShardInfo
+from manifests.task import Frames, Task
 from tokenizer.card import TokenizerCard
 from visent.errors import UserError, unknown
 
@@ -225,8 +227,8 @@ def _stage(manifest: Manifest, stage: Stage, facts: Mapping[str, DatasetFacts], 
     counts = order.quantise(manifest.task_shares(stage.name))
     tasks = []
     for name, count in counts.items():
-        task = manifest.tasks[name]
-        fact = facts[task.dataset]
+        fact = facts[manifest.tasks[name].dataset]
+        task = at_stored_rate(manifest.tasks[name], fact.stored_fps)
         rule = grammar(task, fact.schema.roles, stage.context, card.tokens_per_image)
         views = manifest.datasets[task.dataset].views
         splits = {split: count_split(fact, split, rule.frames_needed, views) for split in SPLITS}
@@ -260,26 +262,42 @@ def _dataset_from(value: Mapping[str, Any]) -> LockedDataset:
 def _stage_json(stage: LockedStage) -> dict[str, Any]:
     tasks = {}
     for locked in stage.tasks:
-        frames = locked.task.frames
         tasks[locked.task.name] = {
             "dataset": locked.task.dataset, "kind": locked.task.kind, "sentence": list(locked.task.sentence),
-            "layout": locked.task.layout, "frames": asdict(frames) | {"stride": list(frames.stride or ()) or None},
+            "layout": locked.task.layout, "frames": _frames_json(locked.task.frames),
             "count": locked.count, "images_per_sentence": locked.images_per_sentence,
             "examples_per_sentence": locked.examples_per_sentence,
             "splits": {split: asdict(count) for split, count in locked.splits.items()},
-        }  # fmt: skip
+        } | _unusual(locked.task)  # fmt: skip
     return {"context": stage.context, "period": stage.period, 
             "order": [task.task.name for task in stage.tasks], "tasks": tasks}  # fmt: skip
+
+
+def _frames_json(frames: Frames) -> dict[str, Any]:
+    value: dict[str, Any] = {"order": frames.order, "stride": list(frames.stride or ()) or None, "count": frames.count}
+    if frames.step is not None:
+        value |= {"fps": frames.fps, "step": [frames.step.numerator, frames.step.denominator]}
+    return value
+
+
+def _frames_from(value: Mapping[str, Any]) -> Frames:
+    given = {name: value[name] for name in ("order", "count", "fps") if name in value}
+    stride, step = (tuple(value.get(name) or ()) or None for name in ("stride", "step"))
+    return Frames(**given, stride=stride, step=Fraction(*step) if step else None)
+
+
+def _unusual(task: Task) -> dict[str, Any]:
+    """Returns what stands in a lock only where a task uses it."""
+    return {} if task.role_order == "fixed" else {"role_order": task.role_order}
 
 
 def _stage_from(name: str, value: Mapping[str, Any]) -> LockedStage:
     tasks = []
     for task_name in value["order"]:
         entry = value["tasks"][task_name]
-        stride = entry["frames"]["stride"]
-        frames = Frames(**{**entry["frames"], "stride": tuple(stride) if stride else None})
         task = Task(name=task_name, dataset=entry["dataset"], kind=entry["kind"], sentence=tuple(entry["sentence"]),
-                    frames=frames, layout=entry["layout"])  # fmt: skip
+                    frames=_frames_from(entry["frames"]), layout=entry["layout"],
+                    role_order=entry.get("role_order", "fixed"))  # fmt: skip
         splits = {split: SplitCount(**count) for split, count in entry["splits"].items()}
         tasks.append(LockedTask(task=task, count=entry["count"], images_per_sentence=entry["images_per_sentence"],
                                 examples_per_sentence=entry["examples_per_sentence"], splits=splits))  # fmt: skip

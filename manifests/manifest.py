@@ -8,13 +8,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 from manifests import files
 from manifests.locate import LocatedError, at, line_of
+from manifests.task import KINDS, Task, read_task
+from manifests.values import check_choice, check_keys, check_positive, check_types, floats, table_of
 from visent.errors import UserError, unknown
 
 MANIFEST_VERSION = 1
 T = TypeVar("T")
-Kind = Literal["single", "discriminative", "generative", "natural"]
-Layout = Literal["blocks", "interleaved"]
-FrameOrder = Literal["sorted-random"]
 CloseWith = Literal["augment", "repeat", "mixed"]
 
 
@@ -26,42 +25,7 @@ class DatasetRef:
     views: int = 1  # the original included
 
     def __post_init__(self) -> None:
-        _positive("views", self.views)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frames:
-    """Which frames of a clip enter a sentence: a random sorted choice, or every `stride`-th from a random start."""
-
-    order: FrameOrder | None = None
-    stride: tuple[int, int] | None = None  # drawn for each clip from this range, both ends included
-    count: int | None = None  # of each clip role; default: as many as fill the context with one clip
-
-    def __post_init__(self) -> None:
-        if self.order is not None and self.stride is not None:
-            raise UserError("frames: give order or stride, not both; order = 'sorted-random' or stride = [1, 8]")
-        if self.order is None and self.stride is None:
-            object.__setattr__(self, "order", "sorted-random")
-        if self.stride is not None and not 1 <= self.stride[0] <= self.stride[1]:
-            raise UserError(f"frames: stride {list(self.stride)} is no range; expected 1 <= first <= last, as [1, 8]")
-        if self.count is not None:
-            _positive("frames: count", self.count)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """How rows of one dataset become sentences: the roles of one example in order, repeated to fill the context."""
-
-    name: str
-    dataset: str
-    kind: Kind
-    sentence: tuple[str, ...]
-    frames: Frames = field(default_factory=Frames)
-    layout: Layout = "blocks"
-
-    def __post_init__(self) -> None:
-        if not self.sentence:
-            raise UserError(f"task {self.name!r}: sentence is empty; name the roles in order, as ['image', 'depth']")
+        check_positive("views", self.views)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +43,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         where = f"stage {self.name!r}"
-        _positive(f"{where}: context", self.context)
+        check_positive(f"{where}: context", self.context)
         if self.sentences is not None:
-            _positive(f"{where}: sentences", self.sentences)
+            check_positive(f"{where}: sentences", self.sentences)
         for table, shares in {"share": self.share, **{f"within.{k}": w for k, w in self.within.items()}}.items():
             for key, value in shares.items():
                 if not (math.isfinite(value) and value >= 0):
@@ -104,7 +68,7 @@ class Balance:
     max_epochs: float = 4.0  # how often one row (example and view) may be seen by a task
 
     def __post_init__(self) -> None:
-        _positive("balance.max_views", self.max_views)
+        check_positive("balance.max_views", self.max_views)
         if not self.max_epochs > 0:
             raise UserError(f"balance.max_epochs is {self.max_epochs}; expected a number above 0")
 
@@ -183,9 +147,6 @@ class Manifest:
         return {task: weight / total for task, weight in weights.items()} if total else {}
 
 
-KINDS: tuple[str, ...] = get_args(Kind)
-
-
 def load(path: str) -> Manifest:
     """Reads a manifest.
 
@@ -224,30 +185,30 @@ def parse(value: Mapping[str, Any], path: str) -> Manifest:
     Raises:
         UserError: a key, name or value that is none.
     """
-    _known("", value, ("version", "datasets", "tasks", "stages", "balance"))
+    check_keys("", value, ("version", "datasets", "tasks", "stages", "balance"))
     if value.get("version") != MANIFEST_VERSION:
         raise UserError(f"version is {value.get('version')!r}, this visent reads manifests with version = 1")
     datasets = _each(value, "datasets", _dataset)
-    tasks = _each(value, "tasks", _task)
+    tasks = _each(value, "tasks", read_task)
     stages = _each(value, "stages", _stage)
     with at("balance"):
-        balance = _balance(_table(value, "balance"))
+        balance = _balance(table_of(value, "balance"))
     return Manifest(path=path, datasets=datasets, tasks=tasks, stages=stages, balance=balance)
 
 
 def _each(value: Mapping[str, Any], table: str, read: Callable[[str, Any], T]) -> dict[str, T]:
     """Reads every entry of a table."""
     result = {}
-    for name, entry in _table(value, table).items():
+    for name, entry in table_of(value, table).items():
         with at(table, name):
             result[name] = read(name, entry)
     return result
 
 
 def _balance(limits: Mapping[str, Any]) -> Balance:
-    _known("[balance]", limits, ("close_deficit_with", "max_views", "max_epochs"))
-    _typed("[balance]", limits, {"close_deficit_with": str, "max_views": int, "max_epochs": float})
-    _choice("close_deficit_with", "balance.close_deficit_with", limits, get_args(CloseWith))
+    check_keys("[balance]", limits, ("close_deficit_with", "max_views", "max_epochs"))
+    check_types("[balance]", limits, {"close_deficit_with": str, "max_views": int, "max_epochs": float})
+    check_choice("close_deficit_with", "balance.close_deficit_with", limits, get_args(CloseWith))
     return Balance(**{**limits, "max_epochs": float(limits["max_epochs"])} if "max_epochs" in limits else limits)
 
 
@@ -255,91 +216,23 @@ def _dataset(name: str, entry: Any) -> DatasetRef:
     if isinstance(entry, str):
         return DatasetRef(path=entry)
     where = f"[datasets.{name}]"
-    _known(where, entry, ("path", "views"), required=("path",))
-    _typed(where, entry, {"path": str, "views": int})
+    check_keys(where, entry, ("path", "views"), required=("path",))
+    check_types(where, entry, {"path": str, "views": int})
     with at("views"):
-        _positive(f"{where}: views", entry.get("views", 1))
+        check_positive(f"{where}: views", entry.get("views", 1))
     return DatasetRef(**entry)
-
-
-def _task(name: str, entry: Any) -> Task:
-    where = f"[tasks.{name}]"
-    needed = ("dataset", "kind", "sentence")
-    _known(where, entry, (*needed, "frames", "layout"), required=needed)
-    _typed(where, entry, {"dataset": str, "kind": str, "layout": str, "sentence": list, "frames": dict})
-    if not all(isinstance(role, str) for role in entry["sentence"]):
-        what = f"{where}: sentence is {entry['sentence']!r}; expected a list of roles, as ['image', 'depth']"
-        raise LocatedError(("sentence",), what)
-    _choice("kind", f"kind of task {name!r}", entry, get_args(Kind))
-    _choice("layout", f"layout of task {name!r}", entry, get_args(Layout))
-    with at("frames"):
-        frames = _frames(where, entry.get("frames", {}))
-    return Task(name=name, **{**entry, "sentence": tuple(entry["sentence"]), "frames": frames})
-
-
-def _frames(where: str, entry: Mapping[str, Any]) -> Frames:
-    _known(f"{where} frames", entry, ("order", "stride", "count"))
-    _typed(f"{where} frames", entry, {"order": str, "count": int})
-    _choice("order", f"{where} order of frames", entry, get_args(FrameOrder))
-    stride = entry.get("stride")
-    if isinstance(stride, int):
-        stride = [stride, stride]
-    if stride is not None and not (isinstance(stride, list) and [type(s) for s in stride] == [int, int]):
-        what = f"{where} frames: stride is {stride!r}; expected a number or a range, as 4 or [1, 8]"
-        raise LocatedError(("stride",), what)
-    return Frames(**{**entry, "stride": tuple(stride)} if stride else dict(entry))
 
 
 def _stage(name: str, entry: Any) -> Stage:
     where = f"[stages.{name}]"
-    _known(where, entry, ("context", "share", "within", "sentences"), required=("context", "share"))
-    _typed(where, entry, {"context": int, "share": dict, "within": dict, "sentences": int})
+    check_keys(where, entry, ("context", "share", "within", "sentences"), required=("context", "share"))
+    check_types(where, entry, {"context": int, "share": dict, "within": dict, "sentences": int})
     with at("share"):
-        _typed(f"{where} share", entry["share"], dict.fromkeys(entry["share"], float))
+        check_types(f"{where} share", entry["share"], dict.fromkeys(entry["share"], float))
     for kind, weights in entry.get("within", {}).items():
         with at("within"):
-            _typed(f"{where} within", {kind: weights}, {kind: dict})
+            check_types(f"{where} within", {kind: weights}, {kind: dict})
             with at(kind):
-                _typed(f"{where} within.{kind}", weights, dict.fromkeys(weights, float))
-    within = {kind: _floats(weights) for kind, weights in entry.get("within", {}).items()}
-    return Stage(name=name, **{**entry, "share": _floats(entry["share"]), "within": within})
-
-
-def _floats(shares: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(share) for name, share in shares.items()}
-
-
-def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    table = value.get(key, {})
-    if not isinstance(table, dict):
-        raise UserError(f"{key} is {table!r}; expected a table, [{key}]")
-    return table
-
-
-def _known(where: str, entry: Any, known: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
-    if not isinstance(entry, dict):
-        raise UserError(f"{where} is {entry!r}; expected a table with {', '.join(known)}")
-    for key in entry:
-        if key not in known:
-            raise LocatedError((key,), str(unknown(f"key in {where}" if where else "table", key, known)))
-    if missing := [key for key in required if key not in entry]:
-        raise UserError(f"{where} lacks {', '.join(missing)}; expected {', '.join(required)}")
-
-
-def _typed(where: str, entry: Mapping[str, Any], types: Mapping[str, type]) -> None:
-    names = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
-    for key, wanted in types.items():
-        accepted = (int, float) if wanted is float else (wanted,)
-        value = entry.get(key)
-        if key in entry and (not isinstance(value, accepted) or isinstance(value, bool)):
-            raise LocatedError((key,), f"{where}: {key} is {value!r}; expected {names[wanted]}")
-
-
-def _choice(key: str, what: str, entry: Mapping[str, Any], choices: tuple[str, ...]) -> None:
-    if key in entry and entry[key] not in choices:
-        raise LocatedError((key,), str(unknown(what, entry[key], choices)))
-
-
-def _positive(what: str, value: int) -> None:
-    if value < 1:
-        raise UserError(f"{what} is {value}; expected 1 or more")
+                check_types(f"{where} within.{kind}", weights, dict.fromkeys(weights, float))
+    within = {kind: floats(weights) for kind, weights in entry.get("within", {}).items()}
+    return Stage(name=name, **{**entry, "share": floats(entry["share"]), "within": within})

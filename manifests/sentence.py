@@ -1,16 +1,17 @@
 """The grammar of a task: which images stand where in a visual sentence. Pure functions of task and context."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from manifests.manifest import Frames, Task
 from manifests.order import mix
+from manifests.task import Frames, Task
 from visent.errors import UserError, unknown
 
-STILL = -1  # in `Grammar.frame`: the slot holds a still image
+STILL = -1  # in place of a frame: the slot holds a still image
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,6 +20,8 @@ class Grammar:
 
     A sentence repeats the task's roles, each time with another example, until the context is full. Where the last
     repetition does not fit, it is cut: 3 roles at 16 images are 5 examples whole and the first role of a sixth.
+
+    `role` and `frame` are those of the roles in the order of the task; `arranged` puts them into another one.
     """
 
     roles: tuple[str, ...]
@@ -29,6 +32,42 @@ class Grammar:
     example: Int64[np.ndarray, "s"]  # slot -> which of the sentence's examples
     role: Int64[np.ndarray, "s"]  # slot -> index into `roles`
     frame: Int64[np.ndarray, "s"]  # slot -> which of the chosen frames, or STILL
+    interleaved: bool
+
+    def arranged(self, rank: Int64[np.ndarray, "b roles"]) -> tuple[Int64[np.ndarray, "b s"], Int64[np.ndarray, "b s"]]:
+        """Returns role and frame of each slot in sentences whose roles are in these orders (role -> its place)."""
+        slots = int((self.example == 0).sum())  # of one example
+        role, frame = self.role[:slots], self.frame[:slots]
+        place, clip = rank[:, role], frame != STILL
+        if self.interleaved and clip.any():  # the clips stand together, where the first of them is
+            first, width = np.min(place[:, clip], axis=1, keepdims=True), slots * len(self.roles)
+            place = np.where(clip, first * width + frame * len(self.roles) + place, place * width)
+        order = np.argsort(place, axis=1, kind="stable")[:, np.arange(len(self.role)) % slots]
+        return role[order], frame[order]
+
+
+def role_orders(roles: int, keys: UInt64[np.ndarray, "b"]) -> Int64[np.ndarray, "b roles"]:
+    """Returns the place of each role in sentences, each order equally likely, decided by `keys` alone."""
+    return np.argsort(mix(keys[:, None], np.arange(roles, dtype=np.uint64)), axis=1)
+
+
+def at_stored_rate(task: Task, stored_fps: float | None) -> Task:
+    """Returns the task with `frames.fps` as an exact step through clips that were stored at a rate.
+
+    Raises:
+        UserError: the clips have no constant rate, or a lower one.
+    """
+    wanted = task.frames.fps
+    if wanted is None:
+        return task
+    where = f"task {task.name!r}: frames.fps is {wanted:g}, but dataset {task.dataset!r}"
+    if stored_fps is None:
+        raise UserError(f"{where} has no constant rate of frames: use frames.stride, or tokenize it with --fps")
+    if wanted > stored_fps:
+        raise UserError(f"{where} has {stored_fps:g} frames a second: use at most that, or tokenize it with --fps "
+                        f"{wanted:g}")  # fmt: skip
+    step = Fraction(str(stored_fps)) / Fraction(str(wanted))
+    return replace(task, frames=replace(task.frames, step=step))
 
 
 def grammar(task: Task, roles: Mapping[str, str], context: int, tokens_per_image: int) -> Grammar:
@@ -66,6 +105,7 @@ def grammar(task: Task, roles: Mapping[str, str], context: int, tokens_per_image
         example=np.arange(images, dtype=np.int64) // len(one),
         role=slots[:, 0],
         frame=slots[:, 1],
+        interleaved=task.layout == "interleaved",
     )
 
 
@@ -84,8 +124,8 @@ def _one_example(task: Task, roles: Mapping[str, str], count: int) -> list[tuple
 
 
 def _frames_needed(frames: Frames, count: int) -> int:
-    smallest = frames.stride[0] if frames.stride else 1
-    return (count - 1) * smallest + 1 if count else 0
+    smallest = frames.stride[0] if frames.stride else frames.step or 1
+    return int((count - 1) * smallest) + 1 if count else 0
 
 
 def choose_frames(
@@ -95,6 +135,11 @@ def choose_frames(
 
     Every length must be at least the grammar's `frames_needed`.
     """
+    if frames.step is not None:
+        past = np.arange(count, dtype=np.int64) * frames.step.numerator // frames.step.denominator
+        room = lengths - past[-1]
+        begin = (mix(keys, 2) % room.astype(np.uint64)).astype(np.int64)
+        return np.asarray(begin[..., None] + past)
     if frames.stride is None:
         return _sorted_random(count, lengths, keys)
     first, last = frames.stride

@@ -1,6 +1,8 @@
 """Small datasets of random codes, for tests and benchmarks of everything that reads rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -36,10 +38,13 @@ def write_random_dataset(
     rows_per_shard: int = 8,
     card: TokenizerCard = TINY_CARD,
     format: Format = "parquet",
+    options: Mapping[str, Any] | None = None,
+    meta: Callable[[int], Mapping[str, Any]] | None = None,
 ) -> DatasetFacts:
     """Writes a complete dataset: so many `examples` in each split, clip lengths taken in turn from `frames`.
 
-    Training examples get `views` views, those after the original in a shard of their own per unit.
+    `options` are recorded as those of the source; `meta` gives what the row of an example has besides. Training
+    examples get `views` views, those after the original in a shard of their own per unit.
     """
     schema, name = Schema(roles=roles, card=card), files.name(folder)
     files.make_folder(folder)
@@ -54,11 +59,15 @@ def write_random_dataset(
                 file = shard_name(f"{split}-{unit:05d}-of-{units:05d}", span, format)
                 with ShardWriter(files.join(folder, file), schema, views=span) as writer:
                     for view in range(span[0], span[1] + 1):
-                        writer.append(list(_rows(name, split, keys, view, schema, frames)))
+                        rows = _rows(name, split, keys, view, schema, frames)
+                        more = [dict(meta(i)) if meta else {} for i in keys]
+                        writer.append([replace(r, meta={**r.meta, **m}) for r, m in zip(rows, more, strict=True)])
                     info = writer.close()
                 write_receipt(folder, info)
                 shards.append(info)
-    facts = DatasetFacts(name=name, schema=schema, shards=shards, config={"source": "random"})
+    facts = DatasetFacts(
+        name=name, schema=schema, shards=shards, config={"source": "random", "options": dict(options or {})}
+    )
     write_facts(folder, facts)
     return facts
 
