@@ -87,7 +87,7 @@ def listed(root: str, endings: Collection[str], what: str, left_out: Counter[str
 
 def noted(left_out: Counter[str]) -> str:
     """Says what was left out; empty when nothing was."""
-    counts = ", ".join(f"{count:,} {what}" for what, count in left_out.most_common(8))
+    counts = ", ".join(f"{count:,} {what}" for what, count in left_out.most_common(8) if count)
     return f"left out: {counts}" if counts else ""
 
 
