@@ -1,5 +1,6 @@
 """Frames of one video, sampled by time: decoded once, from front to back, after at most one seek."""
 
+import re
 from collections.abc import Iterator
 from io import BufferedIOBase
 from typing import Any, NamedTuple
@@ -113,7 +114,7 @@ def _shown(container: Any, stream: Any, start: float, end: float | None) -> Iter
                 count += 1
                 yield time, frame
         else:
-            _check_length(stream, time)
+            _check_length(container, stream, time)
     except av.FFmpegError as error:
         raise VideoError("damaged", f"after {time:.2f} s: {error}") from error
     if not count:
@@ -155,26 +156,32 @@ def _rate(stream: Any) -> float:
     return float(stream.average_rate or 0) or 25.0
 
 
-def _check_length(stream: Any, last: float) -> None:
+def _check_length(container: Any, stream: Any, last: float) -> None:
     """Compares the end that came with what the container states; a quarter second and one in twenty are forgiven.
 
     Frames are not counted: a clip cut without encoding holds more than it shows.
     """
-    length, stated = last + 1 / _rate(stream), _stated_seconds(stream)
+    length = last + 1 / _rate(stream)
+    stated = _stated_seconds(container, stream) or float(container.duration or 0) / av.time_base
     if length < 0.95 * stated - 0.25:
         raise VideoError("stops-early", f"{length:.2f} of {stated:.2f} seconds")
 
 
-def _stated_seconds(stream: Any) -> float:
+def _stated_seconds(container: Any, stream: Any) -> float:
     """Returns the video stream's length as its container states it, 0 where it does not."""
-    return float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if container.format.name == "avi":  # whose duration FFmpeg shortens to what is there
+        return float(stream.frames / _rate(stream))
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    told = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska, by FFmpeg
+    return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]) if told else 0.0
 
 
 def _span_length(video: Video, start: float, end: float | None) -> float:
     """Returns the seconds of video in a span; reads the packets, without decoding, where the container states none."""
     with _opened(video) as container:
         stream = _stream(container)
-        whole = _stated_seconds(stream) or _packet_seconds(container, stream)
+        whole = _stated_seconds(container, stream) or _packet_seconds(container, stream)
     return (whole if end is None else min(end, whole)) - start
 
 

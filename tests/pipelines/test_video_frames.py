@@ -161,6 +161,17 @@ def test_a_file_that_is_gone_is_missing(tmp_path: Path) -> None:
             list(sampled(str(tmp_path / "a.mp4"), None, **options))
 
 
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
+@pytest.mark.parametrize("ending", ["avi", "mkv", "webm"])
+def test_a_file_that_was_cut_gives_what_is_there_and_says_so(long: dict[str, str], ending: str, part: float) -> None:
+    content = Path(long[ending]).read_bytes()
+    samples, found = sampled(io.BytesIO(content[: int(len(content) * part)]), None), []
+    with pytest.raises(VideoError, match=r"stops-early|damaged"):
+        found.extend(number_of(sample.pixels) for sample in samples)  # keeps what came before
+    assert 20 < len(found) < 195
+    assert found[:-2] == list(range(len(found) - 2))
+
+
 def test_a_codec_that_nobody_knows_is_named(tmp_path: Path) -> None:
     path = numbered_video(tmp_path / "a.mkv", 5)
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
