@@ -69,6 +69,7 @@ class HuggingFace(Table):
             if column not in there:
                 raise unknown(f"column of {where}", column, there)
         pictures = [name for name in there if isinstance(rows.features[name], datasets.Image)]
+        pictures = pictures or [name for name in there if _holds_bytes(rows.features[name])]
         return chosen_columns(self.columns, pictures, there, where)
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
@@ -205,6 +206,13 @@ def _class_labels(features: Mapping[str, Any]) -> dict[str, Any]:
 
     found = [(name, feature) for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
     return dict(found[:1])
+
+
+def _holds_bytes(feature: Any) -> bool:
+    """Says whether a column that is not declared to be of pictures may hold their files."""
+    if isinstance(feature, Mapping):
+        return "bytes" in feature and _holds_bytes(feature["bytes"])
+    return getattr(feature, "dtype", "") in ("binary", "large_binary")
 
 
 def _embedded(cell: Any) -> Any:

@@ -77,6 +77,7 @@ class Img2dataset(Dataset):
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the tars that hold a wanted sample, with the parquet beside."""
         found = [self._with_table(item, left_out) for item in tars_below(self.root)]
+        self._check_columns(found)
         choose = self.chooser(left_out)
         if choose is None:
             yield from found
@@ -86,6 +87,17 @@ class Img2dataset(Dataset):
                 left_out["samples outside of the selection"] += int(np.count_nonzero(~wanted))
                 if wanted.any():
                     yield replace(item, data={"chosen": _packed(wanted)})
+
+    def _check_columns(self, items: Sequence[Item]) -> None:
+        """Refuses columns for meta or key that the first table lacks; img2dataset writes all tables alike."""
+        for item in [item for item in items if "table" in item.files][:1]:
+            columns = [column for column in self._kept if column not in ("uid", "member", "caption")]
+            self.table(item, columns)
+
+    @property
+    def _kept(self) -> list[str]:
+        """The columns that name a row or go into its meta."""
+        return list(dict.fromkeys(["uid", *filter(None, [self.key_column]), *named(self.meta, "--meta").values()]))
 
     def _with_table(self, item: Item, left_out: Counter[str]) -> Item:
         stem = item.files["tar"].removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
@@ -129,8 +141,7 @@ class Img2dataset(Dataset):
         """Returns what the table knows of the wanted samples, by the key of their members."""
         if "table" not in item.files and "chosen" not in item.data:
             return {}
-        keep = dict.fromkeys(["uid", *filter(None, [self.key_column]), *named(self.meta, "--meta").values()])
-        table = self.table(item, ["key"], list(keep))
+        table = self.table(item, ["key"], self._kept)
         if "chosen" in item.data:
             table = table.filter(pa.array(_unpacked(item.data["chosen"], table.num_rows)))
         return {row.pop("key"): row for row in table.to_pylist()}

@@ -6,6 +6,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from made_media import picture_bytes, write_pictures
 from PIL import Image
@@ -69,6 +71,15 @@ def test_parquet_files_of_a_folder_are_streamed_file_by_file(tmp_path: Path) -> 
     for n, example in enumerate(list(found.examples.values())[:6]):
         assert example.meta["class_index"] == n % 2
         assert np.array_equal(found.pixels[example.key]["image"][0], decode_image(picture_bytes(n)))
+
+
+def test_bytes_that_are_not_declared_to_be_pictures_are_taken_as_such(tmp_path: Path) -> None:
+    for name, cell in (("struct", {"bytes": picture_bytes(1), "path": "x.png"}), ("binary", picture_bytes(1))):
+        (tmp_path / name).mkdir()
+        table = pa.Table.from_pylist([{"photo": cell, "text": "x"}])
+        pq.write_table(table, tmp_path / name / "0.parquet")
+        (pixels,) = read_all(HuggingFace(root=str(tmp_path / name))).pixels.values()
+        assert np.array_equal(pixels["image"][0], decode_image(picture_bytes(1)))
 
 
 def test_pictures_in_folders_of_classes_are_streamed(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from made_media import picture_bytes
 from reading_datasets import read_all, source_of
 
+from manifests.dataset import load_facts
+from pipelines.cli import tokenize
 from pipelines.sources.datacomp import DataComp
 from pipelines.sources.laion import LAION
 from pipelines.sources.uids import HALVES, count_different, halves, held, read_uids
@@ -200,6 +203,7 @@ def test_a_sample_is_not_read_from_a_tar_that_was_cut(tmp_path: Path) -> None:
         ({"meta": ("a=", "b")}, "no new NAME=COLUMN"),
         ({"at_least": ("NSF=0.3",)}, "did you mean 'NSFW'"),
         ({"at_least": ("NSFW=0.3",)}, "cannot be compared"),
+        ({"meta": ("NSFX",)}, "did you mean 'NSFW'"),
     ],
 )
 def test_a_condition_that_cannot_be_met_is_explained(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -213,3 +217,16 @@ def test_a_damaged_parquet_is_explained(tmp_path: Path) -> None:
     (tmp_path / "00000.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(UserError, match=r"cannot read .*00000.parquet"):
         read_all(LAION(root=str(tmp_path), at_least=("similarity=0.3",)))
+
+
+def test_from_shards_to_rows_through_the_command(tmp_path: Path, tiny: str) -> None:
+    write_shard(tmp_path / "in", ROWS)
+    arguments = ["laion", "--root", tmp_path / "in", "--at-least", "similarity=0.2", "--at-most", "similarity=0.4",
+                 "--only", "nsfw=UNSURE", "--meta", "score=similarity", "--out", tmp_path / "laion"]  # fmt: skip
+    result = CliRunner().invoke(tokenize, [str(argument) for argument in (*arguments, "--tokenizer", tiny)])
+    assert result.exit_code == 0, result.output
+    assert "3 samples outside of the selection" in result.output
+    assert load_facts(str(tmp_path / "laion")).config["options"]["at_least"] == ["similarity=0.2"]
+    (row,) = pq.read_table(next((tmp_path / "laion").glob("*.parquet"))).to_pylist()
+    assert row["key"] == "00000/000000001"
+    assert json.loads(row["meta"])["score"] == 0.35
