@@ -69,7 +69,7 @@ def test_clips_stills_and_faults_of_a_tar(tmp_path: Path) -> None:
     assert found.examples["a/0#00001"].meta["caption"] == "a grey"
     assert found.rejects == {"a/0": "key-again", "a/1": "unreadable", "a/2": "no-video", "a/3": "several-videos"}
     for number, frame in enumerate(found.pixels["a/0#00000"]["frames"]):
-        assert abs(float(frame.mean()) - STEP * number) < 4
+        assert abs(float(frame.mean()) - STEP * number) < STEP  # as it was encoded
     stills = read_all(VideoWebdataset(root=str(root), fps=10.0, stills=True))
     assert [key for key in stills.examples if key.startswith("a/0")] == [f"a/0#{n:06d}" for n in range(20)]
 
