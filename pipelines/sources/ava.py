@@ -13,7 +13,7 @@ from pipelines.sources.dataset import option
 from pipelines.sources.files import below, readable
 from pipelines.sources.reading import parsed_once
 from pipelines.sources.video_clips import rows
-from pipelines.sources.video_lists import first_there, lines, text, video_item, videos_in
+from pipelines.sources.video_lists import fields, first_there, lines, text, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from visent.errors import UserError
 
@@ -91,8 +91,9 @@ class AVA(VideoDataset):
         yield from rows(known, below(self.root, item.files["video"]), self)
 
     def _excluded(self, split: str) -> set[tuple[str, float]]:
-        pairs = (line.split(",") for line in lines(self.root, *_tables(split, "excluded_timestamps_")))
-        return {(video, float(second)) for video, second in pairs}
+        listed = lines(self.root, *_tables(split, "excluded_timestamps_"))
+        pairs = [fields(line, "'<video>,<second>' of AVA's excluded timestamps", ",") for line in listed]
+        return {(video, float(second)) for video, second in pairs if second.isdigit()}
 
     def _names(self) -> dict[int, str]:
         entries = re.findall(

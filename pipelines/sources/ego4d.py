@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pipelines.sources.base import Item
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
-from pipelines.sources.reading import read_json
+from pipelines.sources.reading import parsed_once, read_json
 from pipelines.sources.video_clips import spans
 from pipelines.sources.video_frames import seconds
 from pipelines.sources.video_lists import first_there, video_item, videos_in
@@ -51,21 +51,27 @@ class Ego4D(VideoDataset):
                 left_out[f"videos outside the splits of {self.benchmark}"] += 1
             if member != split:
                 continue
-            length = float(entry.get("duration_sec") or seconds(below(self.root, path)))
+            length = entry.get("duration_sec") or seconds(below(self.root, path))
             meta = {"scenarios": entry["scenarios"]} if entry.get("scenarios") else {}
             for span in spans(length, self.seconds_per_item):
                 yield video_item(f"{uid}/{span[0]:05.0f}", path, path, meta, span=span)
 
     def _known(self) -> Mapping[str, Mapping[str, Any]]:
-        """Maps video_uid to its entry in ego4d.json."""
         path = first_there(self.root, "ego4d.json", "v2/ego4d.json")
-        if path is None:
-            if self.benchmark:
-                raise UserError(
-                    f"--benchmark {self.benchmark} needs ego4d.json in the root; fetch it with the Ego4D CLI"
-                )
-            return {}
-        try:
-            return {entry["video_uid"]: entry for entry in read_json(path)["videos"]}
-        except (TypeError, KeyError) as error:
-            raise UserError(f"{path} is not Ego4D's: no videos with a video_uid each; fetch it again") from error
+        if path is None and self.benchmark:
+            raise UserError(f"--benchmark {self.benchmark} needs ego4d.json in the root; fetch it with the Ego4D CLI")
+        return _videos(path) if path else {}
+
+
+@parsed_once
+def _videos(path: str) -> Mapping[str, Mapping[str, Any]]:
+    """Maps video_uid to what ego4d.json says of it."""
+    try:
+        entries = {entry["video_uid"]: entry for entry in read_json(path)["videos"]}
+        names = ("scenarios", *(name for name in next(iter(entries.values()), {}) if name.startswith("split_")))
+        return {
+            uid: {"duration_sec": float(entry.get("duration_sec") or 0.0), **{name: entry.get(name) for name in names}}
+            for uid, entry in entries.items()
+        }
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not Ego4D's: no videos with a video_uid each; fetch it again") from error

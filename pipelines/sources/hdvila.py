@@ -22,7 +22,7 @@ class HDVILA(VideoDataset):
     <root>/hdvila_part*.jsonl: {"video_id", "url", "clip": [{"clip_id", "span"}]} in each line
     <root>/video_clips/<clip_id>
 
-    Clips that the lists name and that could not be fetched are rejects.
+    Clips that the lists name and that could not be fetched are rejects: raise --max-reject-fraction for them.
     """
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pipelines.sources.base import Item
 from pipelines.sources.dataset import option
 from pipelines.sources.files import files_in
-from pipelines.sources.video_lists import lines, video_item, videos_in
+from pipelines.sources.video_lists import fields, lines, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 
 FLAGS = {"1": "train", "2": "test"}
@@ -33,7 +33,7 @@ class HMDB51(VideoDataset):
             label = path.removeprefix(f"{LISTS}/").rsplit("_test_split", 1)[0]
             there = videos_in(self.root, label)
             for line in lines(self.root, path):
-                name, flag = line.rsplit(maxsplit=1)
+                name, flag = fields(line, f"'<name>.avi <flag>' of {path}")
                 stem = name.removesuffix(".avi")
                 if FLAGS.get(flag) == split:
                     meta = {"class": label.replace("_", " ")}

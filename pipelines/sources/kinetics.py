@@ -18,8 +18,8 @@ class Kinetics(VideoDataset):
     <root>/{train,val,test}/[<class>/]<youtube_id>_<start>_<end>.mp4 (or .mkv, .webm)
     <root>/annotations/{train,val,test}.csv: label,youtube_id,time_start,time_end,split
 
-    Videos that the CSV names and YouTube no longer has are rejects. Without a CSV every video is taken, its class the
-    name of its folder.
+    Videos that the CSV names and YouTube no longer has are rejects: raise --max-reject-fraction for them. Without a CSV
+    every video is taken, its class the name of its folder.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")

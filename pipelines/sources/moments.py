@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipelines.sources.base import Item
-from pipelines.sources.video_lists import lines, video_item, videos_in
+from pipelines.sources.video_lists import fields, lines, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from visent.errors import UserError
 
@@ -46,8 +46,8 @@ def category_indices(root: str) -> dict[str, int]:
     """
     indices = {}
     for line in lines(root, "moments_categories.txt"):
-        label, _, index = line.rpartition(",")
-        if not index.strip().isdigit():
+        label, index = fields(line, "'<label>,<index>' of moments_categories.txt", ",")
+        if not index.isdigit():
             raise UserError(f"moments_categories.txt has the line {line!r}, expected <label>,<index>")
         indices[label] = int(index)
     return indices

@@ -42,7 +42,10 @@ class MultiSports(VideoDataset):
         if path is None:
             return
         there = videos_in(self.root, "trainval")
-        for name in _truth(path)[LISTS[split]][0]:
+        truth = _truth(path)
+        for name in truth[LISTS[split]][0]:
+            if there.get(name) and not (name in truth["resolution"] and name in truth["gttubes"]):
+                raise UserError(f"{readable(path)} names {name} without its resolution and tubes; fetch it again")
             item = video_item(name, there.get(name), f"trainval/{name}.mp4", {"sport": name.split("/")[0]})
             yield replace(item, size=Path(path).stat().st_size)
 
@@ -51,8 +54,9 @@ class MultiSports(VideoDataset):
         truth = _truth(first_there(self.root, *TRUTH) or below(self.root, TRUTH[0]))
         video = below(self.root, item.files["video"])
         rate, (height, width) = frame_rate(video), truth["resolution"][item.key]
+        names = dict(enumerate(truth["labels"]))
         actions = [
-            {"class": truth["labels"][label], "class_index": int(label),
+            {"class": names.get(label, str(label)), "class_index": int(label),
              "start": round((tube[0, 0] - 1) / rate, 3), "end": round(tube[-1, 0] / rate, 3),
              "box": [round(float(side), 4) for side in _hull(tube) / (width, height, width, height)]}
             for label, tubes in truth["gttubes"][item.key].items() for tube in tubes

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pipelines.sources.base import Item
 from pipelines.sources.dataset import option
-from pipelines.sources.video_lists import lines, video_item, videos_in
+from pipelines.sources.video_lists import fields, lines, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 
 
@@ -27,7 +27,8 @@ class UCF101(VideoDataset):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the videos that the split's list names; the class's index counts from 0."""
-        indices = {name: int(number) - 1 for number, name in map(str.split, self._list("classInd"))}
+        classes = [fields(line, "'<number> <class>' of classInd.txt") for line in self._list("classInd")]
+        indices = {name: place for place, (_, name) in enumerate(classes)}
         there = videos_in(self.root, "UCF-101")
         for line in self._list(f"{split}list0{self.fold}"):
             name = line.split()[0]

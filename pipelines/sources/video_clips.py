@@ -21,7 +21,7 @@ class VideoOptions:
     fps: float = option(5.0, "Frames per second of video, by time; never more than the video has; 0 takes every frame.")
     frames: int | None = option(None, "This many frames, spread evenly over the video, instead of --fps.")
     frames_per_clip: int = option(64, "Frames in one row; the last clip of a video has what is left.")
-    max_frames: int | None = option(None, "Stop each video after this many frames.")
+    max_frames: int | None = option(None, "Stop each video, or span of one, after this many frames.")
     scene_cuts: bool = option(False, "Begin a new clip at each hard cut.")
     stills: bool = option(False, "Make each frame a row of role image instead.")
 

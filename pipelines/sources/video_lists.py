@@ -37,6 +37,17 @@ def lines(root: str, *paths: str) -> list[str]:
     return [line.strip() for line in text(root, *paths).splitlines() if line.strip()]
 
 
+def fields(line: str, what: str, separator: str | None = None) -> tuple[str, str]:
+    """Splits a line at the last separator, white space if none is named; `what` says what it should be.
+
+    Raises: `UserError` when there are not two parts.
+    """
+    parts = line.rsplit(separator, maxsplit=1)
+    if len(parts) != 2:
+        raise UserError(f"the line {line!r} is no {what}; fetch the file again")
+    return parts[0], parts[1].strip()
+
+
 def table(root: str, paths: Sequence[str], columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """Yields the rows of such a file, a CSV whose header must name `columns`.
 

@@ -175,6 +175,20 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
         read_all(Kinetics(root=str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    ("dataset", "path"),
+    [(UCF101, "ucfTrainTestlist/classInd.txt"), (HMDB51, "testTrainMulti_7030_splits/wave_test_split1.txt"),
+     (Moments, "moments_categories.txt"), (MultiMoments, "moments_categories.txt")],
+)  # fmt: skip
+def test_a_line_of_another_form_is_refused(tmp_path: Path, dataset: type[Dataset], path: str) -> None:
+    write(tmp_path / path, "<html>\n")
+    with pytest.raises(UserError, match=r"the line '<html>' is no .* fetch the file again"):
+        read_all(dataset(root=str(tmp_path)))
+    (tmp_path / path).write_bytes(b"\xff\xfe\n")
+    with pytest.raises(UserError, match="is not UTF-8 text"):
+        read_all(dataset(root=str(tmp_path)))
+
+
 def test_moments_in_time(tmp_path: Path) -> None:
     write(tmp_path / "moments_categories.txt", "adult+female+singing,0\nblocking,17\n")
     write(tmp_path / "trainingSet.csv", "blocking/getty-a_4.mp4,blocking,3,0\nblocking/gone.mp4,blocking,3,1\n")

@@ -136,6 +136,13 @@ def test_ego4d_follows_the_split_of_a_benchmark(ego4d: Path) -> None:
         read_all(Ego4D(root=str(ego4d), benchmark="em"))
 
 
+@pytest.mark.parametrize("text", ["[]", '{"videos": 1}', '{"videos": [{}]}', '{"videos": ["x"]}', "{"])
+def test_an_ego4d_json_of_another_form_is_refused(ego4d: Path, text: str) -> None:
+    write(ego4d / "ego4d.json", text)
+    with pytest.raises(UserError, match=r"ego4d\.json is n"):
+        read_all(Ego4D(root=str(ego4d)))
+
+
 def test_ego4d_asks_the_container_for_a_length_that_no_list_states(ego4d: Path) -> None:
     found = read_all(Ego4D(root=str(ego4d), videos="clips", seconds_per_item=2.0, frames=1))
     assert list(found.examples) == ["c3/00000#00000", "c3/00002#00000"]
@@ -193,6 +200,15 @@ def test_multisports_clips_carry_the_actions_in_them(multisports: Path) -> None:
     assert meta["actions"] == [{"class": "volleyball spike", "class_index": 1, "start": 1.0, "end": 1.3,
                                 "box": [0.125, 0.25, 0.5, 0.75]}]  # fmt: skip
     assert meta["sport"] == "volleyball"
+
+
+def test_a_video_that_the_pickle_does_not_describe_is_named(multisports: Path) -> None:
+    path = multisports / "annotations" / "multisports_GT.pkl"
+    truth = pickle.loads(path.read_bytes())
+    del truth["resolution"]["volleyball/v_a_c001"]
+    path.write_bytes(pickle.dumps(truth))
+    with pytest.raises(UserError, match=r"names volleyball/v_a_c001 without its resolution"):
+        read_all(MultiSports(root=str(multisports)))
 
 
 def test_a_pickle_that_would_run_code_is_refused(multisports: Path) -> None:
