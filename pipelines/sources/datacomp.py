@@ -37,7 +37,7 @@ class DataComp(Img2dataset):
         if self.uids is not None:  # found again from any folder when views are added
             object.__setattr__(self, "uids", str(Path(self.uids).absolute()))
 
-    def chooser(self, left_out: Counter[str]) -> Callable[[Item], Chosen] | None:
+    def chooser(self) -> Callable[[Item], Chosen] | None:
         """Says which samples the list of uids holds and the conditions admit."""
         if self.uids is None and not self.conditions:
             return None

@@ -24,7 +24,7 @@ from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, readable
 from pipelines.sources.selection import Condition, cell, column_named, conditions, mask
 from pipelines.sources.table import named
-from pipelines.sources.tars import ending_of, key_of, samples
+from pipelines.sources.tars import ending_of, is_whole, key_of, samples
 from pipelines.sources.webdataset import Webdataset, cut_reject, json_of, pictures_in, tars_below
 from visent.errors import UserError, unknown
 
@@ -67,7 +67,7 @@ class Img2dataset(Dataset):
         """What the options ask of a sample's columns."""
         return conditions(self.at_least, self.at_most, self.only, self.min_size)
 
-    def chooser(self, left_out: Counter[str]) -> Callable[[Item], Chosen] | None:
+    def chooser(self) -> Callable[[Item], Chosen] | None:
         """Returns what says for each row of an item's table whether it is wanted; None when all are."""
         if not self.conditions:
             return None
@@ -78,14 +78,14 @@ class Img2dataset(Dataset):
         """Lists the tars that hold a wanted sample, with the parquet beside."""
         found = [self._with_table(item, left_out) for item in tars_below(self.root)]
         self._check_columns(found)
-        choose = self.chooser(left_out)
+        choose = self.chooser()
         if choose is None:
             yield from found
             return
         with ThreadPoolExecutor(LISTERS) as pool:
             for item, wanted in zip(found, pool.map(choose, found), strict=True):
                 left_out["samples outside of the selection"] += int(np.count_nonzero(~wanted))
-                if wanted.any():
+                if wanted.any() or ("table" not in item.files and not is_whole(below(self.root, item.files["tar"]))):
                     yield replace(item, data={"chosen": _packed(wanted)})
 
     def _check_columns(self, items: Sequence[Item]) -> None:
@@ -173,7 +173,7 @@ def _of_jsons(path: str, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
     found = samples(path, [], wanted=lambda name: ending_of(name) == ".json")
     rows = [{**json_of(sample), "key": sample.key} for sample in found]
     there = sorted({name for row in rows for name in row})
-    fields = {name: [cell(row, name) for row in rows] for name in columns if column_named(name, there)}
+    fields = {name: [cell(row, name) for row in rows] for name in columns if not rows or column_named(name, there)}
     try:
         return pa.table({"key": [row["key"] for row in rows], **fields}), there
     except pa.ArrowException as error:

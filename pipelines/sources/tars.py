@@ -106,6 +106,14 @@ def ending_of(name: str) -> str:
     return "." + os.path.basename(name).partition(".")[2].lower()  # noqa: PTH119
 
 
+def is_whole(path: str) -> bool:
+    """Says whether a tar ends as it must, without reading its members."""
+    cut: list[str] = []
+    for _ in samples(path, cut, wanted=lambda _: False):
+        pass
+    return not cut
+
+
 def count_of(path: str, endings: frozenset[str]) -> int | None:
     """Counts the members of some endings without reading them, for estimates; None for a damaged tar."""
     try:

@@ -194,6 +194,15 @@ def test_a_sample_is_not_read_from_a_tar_that_was_cut(tmp_path: Path) -> None:
     assert len(found.examples) + len(found.rejects) == 4 + 1  # the samples fetched, and the cut
 
 
+@pytest.mark.parametrize("keep", [0, 300, 512 * 8])
+def test_a_cut_tar_without_parquet_is_a_reject_whatever_is_wanted(tmp_path: Path, keep: int) -> None:
+    write_shard(tmp_path, ROWS, parquet=False)
+    (tmp_path / "00001.tar").write_bytes((tmp_path / "00000.tar").read_bytes()[:keep])
+    found = read_all(LAION(root=str(tmp_path), at_least=("similarity=0.4",)))
+    assert found.rejects == {"00001": "tar-cut"}
+    assert list(found.examples) == ["00000/000000002"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
