@@ -54,8 +54,14 @@ def test_an_empty_folder_is_refused_with_what_was_expected(tmp_path: Path, name:
         dataset = dataset_class(name)(root=str(tmp_path))  # type: ignore[call-arg]
     except TypeError:
         pytest.skip("an option has no default")
-    with pytest.raises(UserError, match=r"expected|no .* in|cannot read|known endings"):
+    with pytest.raises(UserError, match=r"expected|no .* in|cannot read|known endings|holds no|doesn't contain"):
         DatasetSource(name=name, dataset=dataset, items_per_unit=5).listing()
+
+
+def test_the_readme_says_what_each_source_was_checked_on() -> None:
+    table = (Path(__file__).resolve().parents[2] / "pipelines" / "sources" / "README.md").read_text()
+    for name in DATASETS:
+        assert f"`{name}`" in table.split("## Shared parts")[0], name
 
 
 def test_sources_lists_every_name() -> None:
