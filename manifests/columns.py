@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import resource
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,19 @@ from manifests.cache_limit import CacheLimit
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from visent.errors import UserError
+
+MOST_OPEN = 8192  # columns mapped at once; each holds a file descriptor
+
+
+def _allow_open(wanted: int) -> int:
+    """Returns how many files the columns may hold open: half of what the system allows, asked to allow enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 2 * wanted if hard == resource.RLIM_INFINITY else min(2 * wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # a system may allow less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft // 2)
 
 
 def default_cache() -> Path:
@@ -45,6 +60,17 @@ class ColumnCache:
         self._limit = CacheLimit(self.folder, limit_bytes)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._most_open = _allow_open(MOST_OPEN)
+        self._open: OrderedDict[tuple[str, str], Column] = OrderedDict()  # the last used stand at the end
+
+    def opened(self, info: ShardInfo, role: str) -> Column | None:
+        """Returns a role of a shard if it is open already."""
+        key = (info.sha256, role)
+        with self._guard:
+            found = self._open.get(key)
+            if found is not None:
+                self._open.move_to_end(key)
+            return found
 
     def column(self, path: str, info: ShardInfo, schema: Schema, role: str) -> Column:
         """Returns a role of a shard.
@@ -62,8 +88,12 @@ class ColumnCache:
                 self._decode(path, info, schema, role)
             with suppress(OSError):
                 os.utime(images, (time.time(), images.stat().st_mtime))  # for the limit: it was used now
-            mapped = np.load(images, mmap_mode="r") if info.rows else np.empty((0, schema.tokens_per_image), np.uint16)
-            return Column(mapped, np.load(offsets) if clip else None)
+            column = Column(_mapped(images, info, schema), np.load(offsets) if clip else None)
+        with self._guard:
+            self._open[info.sha256, role] = column
+            while len(self._open) > self._most_open:
+                self._open.popitem(last=False)
+        return column
 
     def _decode(self, path: str, info: ShardInfo, schema: Schema, role: str) -> None:
         try:
@@ -155,6 +185,12 @@ class ColumnCache:
             ) from error
         finally:
             files.discard(temporary)
+
+
+def _mapped(path: Path, info: ShardInfo, schema: Schema) -> UInt16[np.ndarray, "m t"]:
+    if not info.rows:  # an empty file cannot be mapped
+        return np.empty((0, schema.tokens_per_image), np.uint16)
+    return np.asarray(np.load(path, mmap_mode="r"))  # a plain array: each look at a `memmap` costs a microsecond more
 
 
 def _missing(path: str) -> UserError:

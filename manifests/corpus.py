@@ -69,7 +69,7 @@ class Corpus:
         codes = np.empty((len(numbers), locked.context), np.uint16)
         for number in np.unique(ids):
             here = np.flatnonzero(ids == number)
-            codes[here] = self.task_sentences(stage, locked.tasks[number].task.name, within[here], seed)
+            self._read(stage, locked.tasks[number].task.name, within[here], seed, codes, here)
         return codes, ids
 
     def prefetch(self, stage: str, numbers: Int64[np.ndarray, "b"], seed: int) -> None:
@@ -97,13 +97,28 @@ class Corpus:
         Raises:
             UserError: unknown stage or task, no rows in this split, or a shard that is missing or changed.
         """
-        slots = self.slots(stage, task, np.asarray(numbers, np.int64), seed)
-        images = np.empty((slots.shard.size, self.lock.card.tokens_per_image), np.uint16)
+        numbers = np.asarray(numbers, np.int64)
+        codes = np.empty((len(numbers), self.lock.stage(stage).context), np.uint16)
+        self._read(stage, task, numbers, seed, codes, np.arange(len(numbers)))
+        return codes
+
+    def _read(
+        self,
+        stage: str,
+        task: str,
+        numbers: Int64[np.ndarray, "b"],
+        seed: int,
+        codes: UInt16[np.ndarray, "n context"],
+        places: Int64[np.ndarray, "b"],
+    ) -> None:
+        """Writes sentences of one task to rows of `codes`: each image is copied once, from its memory map."""
+        slots = self.slots(stage, task, numbers, seed)
         shard, row, frame, roles = (part.reshape(-1) for part in (slots.shard, slots.row, slots.frame, slots.role))
+        images = codes.reshape(-1, self.lock.card.tokens_per_image)
+        place = (places[:, None] * slots.shard.shape[1] + np.arange(slots.shard.shape[1])).reshape(-1)
         for number, role in enumerate(slots.grammar.roles):
             at = np.flatnonzero(roles == number)
-            images[at] = slots.reader.gather(role, shard[at], row[at], frame[at])
-        return images.reshape(len(slots.shard), -1)
+            slots.reader.gather_into(images, place[at], role, shard[at], row[at], frame[at])
 
     def describe(self, stage: str, task: str, number: int, seed: int) -> list[dict[str, Any]]:
         """Returns what stands in each image slot of one sentence: key, view, role, frame and example in it.

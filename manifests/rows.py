@@ -1,6 +1,5 @@
 """Random access to the rows of one dataset, over its shards."""
 
-import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,7 +11,8 @@ from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from visent.progress import track
 
-MAX_OPEN = 400  # columns mapped at once by a dataset; each holds a file descriptor, of which systems allow 1,024
+FEW = 8  # images of a shard up to which copying one by one is faster than indexing
+KEYS_KEPT = 400  # shards of a dataset whose keys stay in memory
 
 
 class DatasetReader:
@@ -31,11 +31,9 @@ class DatasetReader:
             for view in range(info.first_view, min(info.last_view + 1, views)):
                 self._shard_of[unit_of[info.unit], view] = number
                 self._first_row[unit_of[info.unit], view] = (view - info.first_view) * info.examples
-        self._columns: dict[tuple[int, str], Column] = {}
         self._keys_read: dict[int, Shaped[np.ndarray, n]] = {}
         self._eligible_sizes: dict[int, Int64[np.ndarray, units]] = {0: sizes}
         self._rows_kept: dict[tuple[int, int], Int64[np.ndarray, n]] = {}
-        self._opening = threading.Lock()
 
     @property
     def tokens_per_image(self) -> int:
@@ -97,15 +95,10 @@ class DatasetReader:
 
     def column(self, shard: int, role: str) -> Column:
         """Returns one role of one shard, checked and mapped on first use."""
-        with self._opening:
-            found = self._columns.pop((shard, role), None)
+        info = self._shards[shard]
+        found = self._cache.opened(info, role)
         if found is None:
-            info = self._shards[shard]
             found = self._cache.column(files.join(self._folder, info.file), info, self._schema, role)
-        with self._opening:  # the last used stand at the end
-            self._columns[shard, role] = found
-            if len(self._columns) > MAX_OPEN:
-                self._columns.pop(next(iter(self._columns)))
         return found
 
     def undecoded(self, role: str) -> list[int]:
@@ -136,11 +129,27 @@ class DatasetReader:
     ) -> UInt16[np.ndarray, "n t"]:
         """Returns one image of each of the rows; `frame` is ignored for a still role."""
         result = np.empty((len(shard), self._schema.tokens_per_image), np.uint16)
-        for number, here in _by_shard(shard):
-            column = self.column(number, role)
-            image = row[here] if column.offsets is None else column.offsets[row[here]] + frame[here]
-            result[here] = column.images[image]
+        self.gather_into(result, np.arange(len(shard)), role, shard, row, frame)
         return result
+
+    def gather_into(
+        self,
+        images: UInt16[np.ndarray, "m t"],
+        places: Int64[np.ndarray, "n"],
+        role: str,
+        shard: Int64[np.ndarray, "n"],
+        row: Int64[np.ndarray, "n"],
+        frame: Int64[np.ndarray, "n"],
+    ) -> None:
+        """Writes what `gather` returns to places of `images`: no copy between the memory map and the batch."""
+        for number, here in _by_shard(shard):
+            column, place = self.column(number, role), places[here]
+            image = row[here] if column.offsets is None else column.offsets[row[here]] + frame[here]
+            if len(here) > FEW:
+                images[place] = column.images[image]
+            else:
+                for to, which in zip(place.tolist(), image.tolist(), strict=True):
+                    images[to] = column.images[which]
 
     def keys(self, shard: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"]) -> list[str]:
         """Returns the key of each of the rows."""
@@ -171,7 +180,7 @@ class DatasetReader:
 
     def _keys(self, shard: int) -> Shaped[np.ndarray, "n"]:
         if shard not in self._keys_read:
-            if len(self._keys_read) >= MAX_OPEN:
+            if len(self._keys_read) >= KEYS_KEPT:
                 self._keys_read.pop(next(iter(self._keys_read)))
             path = files.join(self._folder, self._shards[shard].file)
             self._keys_read[shard] = self._cache.keys(path, self._shards[shard], self._schema)
@@ -182,4 +191,6 @@ def _by_shard(shard: Int64[np.ndarray, "n"]) -> Iterator[tuple[int, Int64[np.nda
     """Yields each shard that occurs, and where."""
     sorted_by_shard = np.argsort(shard, kind="stable")
     numbers, starts = np.unique(shard[sorted_by_shard], return_index=True)
-    yield from zip(numbers.tolist(), np.split(sorted_by_shard, starts[1:]), strict=True)
+    ends = [*starts[1:].tolist(), len(shard)]
+    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=True):
+        yield number, sorted_by_shard[start:end]

@@ -1,6 +1,8 @@
 """The cache of decoded columns: limited, shared by threads, filled from a bucket that fails now and then."""
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -146,3 +148,27 @@ def test_prefetching_decodes_what_a_later_batch_needs(tmp_path: Path) -> None:
     assert len(before) == needed > 4
     corpus.sentences("s", np.arange(16), 0)
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.images.npy")} == before
+
+
+def test_many_datasets_are_read_where_few_files_may_be_open(tmp_path: Path) -> None:
+    names = [f"d{i}" for i in range(3)]
+    for name in names:
+        roles: Any = {"image": "still"}
+        write_random_dataset(str(tmp_path / name), roles, examples={"train": 40}, rows_per_shard=1)
+    datasets = "".join(f'{name} = "{name}"\n' for name in names)
+    tasks = "".join(f'[tasks.{n}]\ndataset = "{n}"\nkind = "single"\nsentence = ["image"]\n' for n in names)
+    stage = "[stages.s]\ncontext = 16\nshare = { single = 1 }\n"
+    (tmp_path / "manifest.toml").write_text(f"version = 1\n[datasets]\n{datasets}{tasks}{stage}")
+    script = (
+        "import resource, sys; import numpy as np\n"
+        "from manifests.corpus import Corpus\n"
+        "from manifests.lock import resolve\n"
+        "lock = resolve(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "codes, _ = Corpus(lock).sentences('s', np.arange(240), 0)\n"  # two rounds
+        "a, b = (part[np.lexsort(part.T)] for part in (codes[:120], codes[120:]))\n"
+        "assert np.array_equal(a, b) and len(np.unique(a, axis=0)) == 120\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "manifest.toml")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
