@@ -82,8 +82,20 @@ def _set_share(text: str, manifest: Manifest, task: str, value: Any, stage: str 
     if not stages:
         raise UserError(f"no stage reads task {task!r}; say which one shall, with --stage NAME")
     for name in stages:
+        check_same_throughout(manifest, name)
         text = _rescale(text, manifest, name, task, float(value))
     return text
+
+
+def check_same_throughout(manifest: Manifest, stage: str) -> None:
+    """Refuses to choose shares for a stage that has several.
+
+    Raises:
+        UserError: the stage has a schedule.
+    """
+    if manifest.stage(stage).schedule:
+        raise UserError(f"the shares of stage {stage!r} change by its schedule, so it has none to set: edit share in "
+                        f"its [[stages.{stage}.schedule]]")  # fmt: skip
 
 
 def _rescale(text: str, manifest: Manifest, stage: str, task: str, share: float) -> str:

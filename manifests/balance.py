@@ -75,6 +75,7 @@ class Report:
     manifest: Manifest
     rows: Sequence[TaskBalance]
     choices: Sequence[ViewChoice] = field(default_factory=tuple)
+    sentences: Mapping[str, float] = field(default_factory=dict)  # planned, in place of the manifest's
 
     def stage(self, name: str) -> list[TaskBalance]:
         """Returns the rows of one stage."""
@@ -92,7 +93,16 @@ class Report:
              "epochs": row.epochs if math.isfinite(row.epochs) else None}
             for row in self.rows
         ]  # fmt: skip
-        return {"tasks": rows, "views": [asdict(choice) for choice in self.choices], "unread": self.unread}
+        schedules = {name: [{"from": start, "share": share} for start, share in pieces]
+                     for name, pieces in self.schedules.items()}  # fmt: skip
+        found = {"tasks": rows, "views": [asdict(choice) for choice in self.choices], "unread": self.unread}
+        return found | ({"schedules": schedules} if schedules else {})
+
+    @property
+    def schedules(self) -> dict[str, list[tuple[int, dict[str, float]]]]:
+        """From which sentence on tasks have which shares, in the stages where that changes."""
+        pieces = {name: self.manifest.pieces(name, self.sentences.get(name)) for name in self.manifest.stages}
+        return {name: own for name, own in pieces.items() if len(own) > 1}
 
     @property
     def unread(self) -> list[str]:
@@ -126,9 +136,10 @@ def analyse(
     """
     for stage in sentences or {}:
         manifest.stage(stage)
-    planned = {name: (sentences or {}).get(name, stage.sentences) for name, stage in manifest.stages.items()}
-    rows = [row for name in manifest.stages for row in _stage_rows(manifest, facts, name, planned[name])]
-    return Report(manifest=manifest, rows=rows)
+    planned = {name: float(stage.sentences) for name, stage in manifest.stages.items() if stage.sentences}
+    planned |= sentences or {}
+    rows = [row for name in manifest.stages for row in _stage_rows(manifest, facts, name, planned.get(name))]
+    return Report(manifest=manifest, rows=rows, sentences=sentences or {})
 
 
 def _stage_rows(
@@ -136,7 +147,7 @@ def _stage_rows(
 ) -> list[TaskBalance]:
     stage = manifest.stages[stage_name]
     rows: list[TaskBalance] = []
-    for name, share in manifest.task_shares(stage_name).items():
+    for name, share in manifest.task_shares(stage_name, planned).items():
         fact, views = facts[manifest.tasks[name].dataset], manifest.datasets[manifest.tasks[name].dataset].views
         task = at_stored_rate(manifest.tasks[name], fact.stored_fps)
         rule = grammar(task, fact.schema.roles, stage.context, fact.schema.tokens_per_image)

@@ -96,9 +96,10 @@ def _tasks(manifest: Manifest, facts: Mapping[str, DatasetFacts]) -> Iterator[Fi
 
 def _stage(manifest: Manifest, facts: Mapping[str, DatasetFacts], name: str) -> Iterator[Finding]:
     stage, about = manifest.stages[name], f"stages.{name}"
-    total = sum(stage.share.values())
-    if abs(total - 1) > 1e-6:
-        yield _warning(about, f"shares add up to {total:g}; they are read as parts of that")
+    for start, share in [(0, stage.share), *((change.start, change.share) for change in stage.schedule)]:
+        if abs((total := sum(share.values())) - 1) > 1e-6:
+            after = f" from sentence {start:,} on" if start else ""
+            yield _warning(about, f"shares{after} add up to {total:g}; they are read as parts of that")
     for task in manifest.task_shares(name):
         dataset = manifest.tasks[task].dataset
         roles = facts[dataset].schema.roles if dataset in facts else {}

@@ -65,7 +65,7 @@ class Corpus:
         numbers = np.asarray(numbers, np.int64)
         locked = self.lock.stage(stage)
         self._prepare(stage)
-        ids, within = order.tasks_of(numbers, locked.counts)
+        ids, within = locked.mixture.tasks_of(numbers)
         codes = np.empty((len(numbers), locked.context), np.uint16)
         for number in np.unique(ids):
             here = np.flatnonzero(ids == number)
@@ -74,7 +74,7 @@ class Corpus:
 
     def prefetch(self, stage: str, numbers: Int64[np.ndarray, "b"], seed: int) -> None:
         """Starts to fetch and decode, in threads, what these sentences need; an error is raised when they are read."""
-        ids, within = order.tasks_of(np.asarray(numbers, np.int64), self.lock.stage(stage).counts)
+        ids, within = self.lock.stage(stage).mixture.tasks_of(np.asarray(numbers, np.int64))
         for number in np.unique(ids).tolist():
             task = self.lock.stage(stage).tasks[number].task.name
             self._threads.submit(self._fetch, stage, task, within[ids == number], seed)
@@ -217,8 +217,7 @@ class Corpus:
         key = order.key_of(task, stage, seed)
         if not lanes_for(len(sizes)):
             return WholeOrder(examples=examples, views=views, per_sentence=rule.examples_per_sentence, key=key)
-        places = np.flatnonzero(order.task_sequence(locked.counts) == locked.tasks.index(mine))
-        return LanedOrder(sizes, places=places, period=locked.period, views=views,
+        return LanedOrder(sizes, mixture=locked.mixture, task=locked.tasks.index(mine), views=views,
                           per_sentence=rule.examples_per_sentence, key=key)  # fmt: skip
 
 

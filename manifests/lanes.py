@@ -16,6 +16,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from manifests.lane_numbers import LaneNumbers
+from manifests.mixture import Mixture
 from manifests.order import mix, permute, unpermute
 
 MOST_LANES = 64
@@ -45,15 +47,15 @@ class _Round:
 class LanedOrder:
     """The order of one task.
 
-    `sizes` are the examples of each block, `places` those of the task's sentences in a `period` of sentences.
+    `sizes` are the examples of each block; `task` is the task's number in the stage's `mixture`.
     """
 
     def __init__(
         self,
         sizes: Int64[np.ndarray, "blocks"],
         *,
-        places: Int64[np.ndarray, "count"],
-        period: int,
+        mixture: Mixture,
+        task: int,
         views: int,
         per_sentence: int,
         key: int,
@@ -63,16 +65,7 @@ class LanedOrder:
         self._sizes, self._starts = sizes, np.cumsum(sizes) - sizes
         self._examples, self._views, self._per_sentence, self._key = int(sizes.sum()), views, per_sentence, key
         self._window = max(window, 4 * per_sentence)
-        whole = int(np.lcm(period, self.lanes))
-        every = (np.arange(whole // period, dtype=np.int64)[:, None] * period + places).reshape(-1)
-        self._lane = every % self.lanes  # of each sentence of the task, which repeats after `count` of them
-        self._count = len(every)
-        by_lane = np.argsort(self._lane, kind="stable")
-        self._per_lane = np.bincount(self._lane, minlength=self.lanes)
-        self._first = np.cumsum(self._per_lane) - self._per_lane
-        self._members = by_lane  # sentences, lane by lane
-        self._rank = np.empty(self._count, np.int64)  # how many sentences of its lane come before each
-        self._rank[by_lane] = np.arange(self._count) - np.repeat(self._first, self._per_lane)
+        self._numbers = LaneNumbers(mixture, task, self.lanes, examples=self._examples, per_sentence=per_sentence)
         self._round = lru_cache(maxsize=8)(self._make_round)
         self._heads = lru_cache(maxsize=8)(self._make_heads)
 
@@ -80,10 +73,9 @@ class LanedOrder:
         """Returns the examples and their views that make the sentences `numbers` of the task; as `order.rows_of`."""
         inside = np.arange(self._per_sentence, dtype=np.int64)
         rounds = (numbers[:, None] * self._per_sentence + inside) // self._examples
-        times, place = np.divmod(numbers, self._count)
-        lane = np.broadcast_to(self._lane[place][:, None], rounds.shape)
-        sentence = times * self._per_lane[self._lane[place]] + self._rank[place]
-        read = sentence[:, None] * self._per_sentence + inside  # examples of the lane before this one
+        own, rank = self._numbers.of(numbers)
+        lane = np.broadcast_to(own[:, None], rounds.shape)
+        read = rank[:, None] * self._per_sentence + inside  # examples of the lane before this one
         example = np.empty_like(rounds)
         for number in np.unique(rounds).tolist():
             here = rounds == number
@@ -113,9 +105,8 @@ class LanedOrder:
         crossing, heads = self._heads(number)
         if lane == crossing and index < len(heads):
             index = int(np.flatnonzero(heads == example)[0])
-        sentence, place = divmod(index + int(this.begun[lane]), self._per_sentence)
-        times, rank = divmod(sentence, int(self._per_lane[lane]))
-        return times * self._count + int(self._members[self._first[lane] + rank]), place
+        rank, place = divmod(index + int(this.begun[lane]), self._per_sentence)
+        return self._numbers.member(lane, rank), place
 
     def _mended(
         self, number: int, lane: Int64[np.ndarray, "n"], index: Int64[np.ndarray, "n"]
@@ -160,10 +151,12 @@ class LanedOrder:
     def _read_before(self, place: int) -> Int64[np.ndarray, "lanes"]:
         """Returns the examples of each lane among the first `place` examples of the task."""
         sentence, inside = divmod(place, self._per_sentence)
-        times, rest = divmod(sentence, self._count)
-        read = (times * self._per_lane + np.bincount(self._lane[:rest], minlength=self.lanes)) * self._per_sentence
-        read[self._lane[rest]] += inside
+        read = self._numbers.before(sentence) * self._per_sentence
+        read[self._lane(sentence)] += inside
         return np.asarray(read)
+
+    def _lane(self, sentence: int) -> int:
+        return int(self._numbers.of(np.array([sentence], np.int64))[0][0])
 
     def _make_heads(self, number: int) -> tuple[int, Int64[np.ndarray, "heads"]]:
         """Returns the lane of the sentence that began in the round before, and the first examples of its segment.
@@ -174,7 +167,7 @@ class LanedOrder:
         inside = number * self._examples % self._per_sentence  # examples of the sentence in the round before
         if not number or not inside:
             return -1, np.empty(0, np.int64)
-        lane = int(self._lane[number * self._examples // self._per_sentence % self._count])
+        lane = self._lane(number * self._examples // self._per_sentence)
         this = self._round(number)
         place = np.arange(min(2 * self._per_sentence, this.cuts[lane + 1] - this.cuts[lane]), dtype=np.int64)
         heads = self._shuffled(number, np.full_like(place, lane), place)

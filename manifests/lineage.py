@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from manifests import order
 from manifests.corpus import Corpus, Slots
+from manifests.mixture import Mixture
 from manifests.sentence import STILL
 from visent.errors import UserError, unknown
 
@@ -39,9 +39,9 @@ class Reads:
         self.corpus.lock.stage(self.stage)
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """Sentences of each task in a period."""
-        return self.corpus.lock.stage(self.stage).counts
+    def mixture(self) -> Mixture:
+        """The tasks of the stage's sentences."""
+        return self.corpus.lock.stage(self.stage).mixture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def examples_of_step(reads: Reads, step: int, *, keys: bool = True) -> Iterator[
 
 def examples_of(reads: Reads, numbers: Int64[np.ndarray, "b"], *, keys: bool = True) -> Iterator[ReadExample]:
     """Yields the examples of sentences by their global numbers; what they hold is in memory at once."""
-    ids, within = order.tasks_of(numbers, reads.counts)
+    ids, within = reads.mixture.tasks_of(numbers)
     found: dict[int, list[ReadExample]] = {}
     for number in np.unique(ids):
         here = ids == number
@@ -154,9 +154,9 @@ def _readings(reads: Reads, number: int, example: int, step: int) -> list[Readin
     if among is None:
         return []  # too short a clip: no sentence can hold it
     within, places, views = reads.corpus.order(reads.stage, name, reads.seed).sentences_of(
-        among, sentences=int(order.sentences_before((step + 1) * reads.batch, reads.counts)[number])
+        among, sentences=int(reads.mixture.sentences_before((step + 1) * reads.batch)[number])
     )
-    sentences = order.numbers_of(within, number, reads.counts)
+    sentences = reads.mixture.numbers_of(within, number)
     return [
         Reading(step=sentence // reads.batch, sentence=sentence, task=name, example=place, view=view)
         for sentence, place, view in zip(sentences.tolist(), places.tolist(), views.tolist(), strict=True)
@@ -186,7 +186,7 @@ def seen_by(reads: Reads, step: int) -> list[Seen]:
     Where the last example of a sentence is cut (see `sentence.grammar`), it counts as read.
     """
     _check_step(step)
-    sentences = order.sentences_before((step + 1) * reads.batch, reads.counts)
+    sentences = reads.mixture.sentences_before((step + 1) * reads.batch)
     result = []
     for locked, count in zip(reads.corpus.lock.stage(reads.stage).tasks, sentences.tolist(), strict=True):
         rows, read = locked.splits["train"].rows, count * locked.examples_per_sentence

@@ -2,12 +2,13 @@
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from visent.errors import UserError
 
-_HEADER = re.compile(r"^\s*\[([^\[\]]+)\]")
+_HEADER = re.compile(r"^\s*(\[\[?)([^\[\]]+)\]")
 _KEY = re.compile(r"""^\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
 
 
@@ -33,13 +34,19 @@ def at(*path: str) -> Iterator[None]:
 def line_of(text: str, path: tuple[str, ...]) -> int:
     """Returns the line (from 1) of a TOML text that sets the value at a path, or that of the nearest table around it.
 
+    An entry of a list has its place as its key: ("stages", "s", "schedule", "0") is the first [[stages.s.schedule]].
     A key inside an inline table has the line of the table's own key, a table written key by key that of its first.
     """
     table: tuple[str, ...] = ()
+    times: Counter[tuple[str, ...]] = Counter()  # each [[table]] so far
     best, line = 0, 1
     for number, content in enumerate(text.splitlines(), 1):
         if found := _HEADER.match(content):
-            table = place = _keys(f"[{found[1]}]")
+            table = _keys(f"[{found[2]}]")
+            if found[1] == "[[":
+                times[table] += 1
+                table = (*table, str(times[table] - 1))
+            place = table
         elif found := _KEY.match(content):
             place = (*table, *_keys(f"{found[1]} = 0"))
         else:

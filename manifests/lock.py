@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from manifests import files, order
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.manifest import Manifest, Stage, load
+from manifests.mixture import Mixture, Piece
 from manifests.schema import SCHEMA_VERSION, RoleKind, check_version
 from manifests.sentence import Grammar, at_stored_rate, grammar
 from manifests.shards import ShardInfo
@@ -70,14 +72,23 @@ class LockedStage:
     context: int
     period: int  # sentences after which the sequence of tasks repeats
     tasks: tuple[LockedTask, ...]
+    schedule: tuple[Piece, ...] = ()  # where shares change; without it those of the tasks hold throughout
+
+    @cached_property
+    def mixture(self) -> Mixture:
+        """The tasks of its sentences."""
+        throughout = Piece(start=0, counts=tuple(task.count for task in self.tasks))
+        return Mixture(pieces=self.schedule or (throughout,))
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """Sentences of each task in a period."""
-        return tuple(task.count for task in self.tasks)
+    def pieces(self) -> list[tuple[int, dict[str, float]]]:
+        """From which sentence on the tasks have which shares, exactly as read."""
+        names = [task.task.name for task in self.tasks]
+        return [(piece.start, {n: c / self.period for n, c in zip(names, piece.counts, strict=True) if c})
+                for piece in self.mixture.pieces]  # fmt: skip
 
     def share(self, task: LockedTask) -> float:
-        """Returns a task's share of sentences, exactly as read."""
+        """Returns a task's share of sentences: exactly as read, or with a schedule the planned sentences' average."""
         return task.count / self.period
 
     def task(self, name: str) -> LockedTask:
@@ -129,6 +140,7 @@ class Lock:
         """Returns what is digested, as plain JSON values."""
         return {
             "version": SCHEMA_VERSION,
+            "order": order.ORDER_VERSION,
             "fingerprint": self.card.fingerprint,
             "card": self.card.to_json(),
             "stages": {name: _stage_json(stage) for name, stage in self.stages.items()},
@@ -139,6 +151,12 @@ class Lock:
     def from_json(cls, value: Mapping[str, Any], base: str) -> "Lock":
         """Reads `to_json`'s form."""
         check_version(value.get("version"), "lock")
+        if value.get("order") != order.ORDER_VERSION:
+            raise UserError(
+                f"the lock was made for order of reading {value.get('order', 1)!r}, this visent reads in order "
+                f"{order.ORDER_VERSION}: lock again with `visent manifest lock MANIFEST`, or use the visent that "
+                "wrote it"
+            )
         return cls(
             card=TokenizerCard.from_json(value["card"]),
             stages={name: _stage_from(name, stage) for name, stage in value["stages"].items()},
@@ -225,6 +243,8 @@ def count_split(facts: DatasetFacts, split: str, needed: int, views: int) -> Spl
 
 def _stage(manifest: Manifest, stage: Stage, facts: Mapping[str, DatasetFacts], card: TokenizerCard) -> LockedStage:
     counts = order.quantise(manifest.task_shares(stage.name))
+    pieces = [(start, order.quantise(shares)) for start, shares in manifest.pieces(stage.name)]
+    schedule = tuple(Piece(start=start, counts=tuple(own.get(name, 0) for name in counts)) for start, own in pieces)
     tasks = []
     for name, count in counts.items():
         fact = facts[manifest.tasks[name].dataset]
@@ -246,7 +266,8 @@ def _stage(manifest: Manifest, stage: Stage, facts: Mapping[str, DatasetFacts], 
             LockedTask(task=task, count=count, images_per_sentence=rule.images_per_sentence,
                        examples_per_sentence=rule.examples_per_sentence, splits=splits)
         )  # fmt: skip
-    return LockedStage(name=stage.name, context=stage.context, period=order.PERIOD, tasks=tuple(tasks))
+    return LockedStage(name=stage.name, context=stage.context, period=order.PERIOD, tasks=tuple(tasks),
+                       schedule=schedule if len(schedule) > 1 else ())  # fmt: skip
 
 
 def _dataset_json(dataset: LockedDataset) -> dict[str, Any]:
@@ -269,8 +290,10 @@ def _stage_json(stage: LockedStage) -> dict[str, Any]:
             "examples_per_sentence": locked.examples_per_sentence,
             "splits": {split: asdict(count) for split, count in locked.splits.items()},
         } | _unusual(locked.task)  # fmt: skip
-    return {"context": stage.context, "period": stage.period, 
-            "order": [task.task.name for task in stage.tasks], "tasks": tasks}  # fmt: skip
+    value = {"context": stage.context, "period": stage.period,
+             "order": [task.task.name for task in stage.tasks], "tasks": tasks}  # fmt: skip
+    schedule = [{"from": piece.start, "counts": list(piece.counts)} for piece in stage.schedule]
+    return value | ({"schedule": schedule} if schedule else {})
 
 
 def _frames_json(frames: Frames) -> dict[str, Any]:
@@ -301,7 +324,9 @@ def _stage_from(name: str, value: Mapping[str, Any]) -> LockedStage:
         splits = {split: SplitCount(**count) for split, count in entry["splits"].items()}
         tasks.append(LockedTask(task=task, count=entry["count"], images_per_sentence=entry["images_per_sentence"],
                                 examples_per_sentence=entry["examples_per_sentence"], splits=splits))  # fmt: skip
-    return LockedStage(name=name, context=value["context"], period=value["period"], tasks=tuple(tasks))
+    schedule = tuple(Piece(start=piece["from"], counts=tuple(piece["counts"])) for piece in value.get("schedule", []))
+    return LockedStage(name=name, context=value["context"], period=value["period"], tasks=tuple(tasks),
+                       schedule=schedule)  # fmt: skip
 
 
 def default_path(manifest_path: str) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
+ORDER_VERSION = 2  # of what is read when; 2: large tasks in lanes
 PERIOD = 25_200  # sentences; divisible by 100 and by 1 to 10, so that usual shares are exact
 _U = np.uint64
 _GOLDEN = 0x9E3779B97F4A7C15

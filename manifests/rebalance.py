@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from manifests import edit, files
-from manifests.assign import set_limits, set_shares
+from manifests.assign import check_same_throughout, set_limits, set_shares
 from manifests.balance import Report, ViewChoice, analyse, load_all
 from manifests.manifest import CloseWith, load, parse_text
 from manifests.targets import exponent, target_shares
@@ -77,6 +77,7 @@ def _with_targets(text: str, before: Report, request: Request) -> str:
     if request.target is None:
         return text
     for name in [before.manifest.stage(request.stage).name] if request.stage else before.manifest.stages:
+        check_same_throughout(before.manifest, name)
         shares, reason = target_shares(before.stage(name), request.target, request.tokens)
         text = set_shares(text, name, shares, f"balance: {reason}")
     return text

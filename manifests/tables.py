@@ -1,7 +1,7 @@
 """Tables and bars of a balance for the terminal, and its plot as a picture."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -40,10 +40,17 @@ def report_table(report: Report) -> RenderableType:
             si(row.tokens), percent(row.natural_share), percent(row.wanted_share), _epochs(row),
             f"{row.val_examples:,}", _remark(row),
         )  # fmt: skip
-    lines: list[RenderableType] = [table]
+    lines: list[RenderableType] = [table, *(schedule_text(*one) for one in report.schedules.items())]
     if report.unread:
         lines.append(Text(f"No stage reads: {', '.join(report.unread)}", style="yellow"))
     return Group(*lines)
+
+
+def schedule_text(stage: str, pieces: Iterable[tuple[int, Mapping[str, float]]]) -> Text:
+    """Returns the lines that say where shares change."""
+    lines = [f"from sentence {start:,}: " + ", ".join(f"{task} {percent(part)}" for task, part in share.items())
+             for start, share in pieces]  # fmt: skip
+    return Text(f"{stage} changes its shares; above is their average\n  " + "\n  ".join(lines))
 
 
 def _views(row: TaskBalance) -> str:
@@ -94,6 +101,11 @@ def choices_table(choices: Iterable[ViewChoice]) -> RenderableType:
 
 def lock_table(lock: Lock) -> RenderableType:
     """Returns what a lock reads."""
+    changing = [stage for stage in lock.stages.values() if stage.schedule]
+    return Group(_lock_rows(lock), *(schedule_text(stage.name, stage.pieces) for stage in changing))
+
+
+def _lock_rows(lock: Lock) -> RenderableType:
     names = ("stage", "task", "sentence", "share", "rows", "sentences/epoch", "val examples")
     table = Table(*names, box=None, header_style="bold", pad_edge=False)
     for stage in lock.stages.values():

@@ -42,6 +42,10 @@ def diff_command(before: str, after: str, as_json: bool) -> None:
     same = sum(one.same for one in found)
     if table.row_count:
         tables.console().print(table)
+    for name in dict.fromkeys([*first.stages, *second.stages]):
+        old, new = (one.pieces(name) if name in one.stages else [] for one in (first, second))
+        if old != new and max(len(old), len(new)) > 1:
+            click.echo(f"the schedule of stage {name} differs")
     click.echo(f"{table.row_count} of {len(found)} differ, {same} are the same")
 
 

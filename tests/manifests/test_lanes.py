@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from manifests import order
 from manifests.lanes import FEWEST_BLOCKS, LanedOrder, lanes_for
+from manifests.mixture import Mixture, Piece
 
 
 def laned(sizes: np.ndarray, counts: tuple[int, ...] = (1,), task: int = 0, **settings: Any) -> LanedOrder:
-    places = np.flatnonzero(order.task_sequence(counts) == task)
     given = {"views": 1, "per_sentence": 1, "key": 7, "window": 64} | settings
-    return LanedOrder(sizes, places=places, period=sum(counts), **given)
+    return LanedOrder(sizes, **{"mixture": Mixture(pieces=(Piece(start=0, counts=counts),)), "task": task} | given)
 
 
 SIZES = st.integers(FEWEST_BLOCKS, 400).flatmap(
