@@ -7,16 +7,19 @@ import resource
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt16
 
 from manifests import files, shards
 from manifests.cache_limit import CacheLimit
+from manifests.order import key_of
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from visent.errors import UserError
@@ -141,6 +144,29 @@ class ColumnCache:
         self._write(file, encoded)
         return encoded
 
+    def classes(self, path: str, info: ShardInfo, schema: Schema, by: str) -> Int64[np.ndarray, "n"]:
+        """Returns a number for the class of each of a shard's examples: 64 bits of the hash of what its meta says.
+
+        That is under the key `by`, or for "class" under "class_index" where a row has no class.
+
+        Raises:
+            UserError: the shard is missing, has another content than the lock says, or a row without a class.
+        """
+        file = self._file(info, "", f"meta-{key_of(by):x}")
+        if file.exists():
+            return np.asarray(np.load(file))
+        try:
+            with files.local_copy(path) as local:
+                self.check(path, info, local)
+                metas = list(islice(shards.read_metas(local, schema), info.examples))
+        except FileNotFoundError as error:
+            raise _missing(path) from error
+        known: dict[str, int] = {}
+        values = [_class(path, key, meta, by) for key, meta in metas]
+        found = np.array([known.setdefault(v, key_of(v)) for v in values], np.uint64).view(np.int64)
+        self._write(file, found)
+        return found
+
     def has(self, info: ShardInfo, role: str) -> bool:
         """Tells whether a role of a shard was decoded before."""
         return self._file(info, role, "images").exists()
@@ -191,6 +217,17 @@ def _mapped(path: Path, info: ShardInfo, schema: Schema) -> UInt16[np.ndarray, "
     if not info.rows:  # an empty file cannot be mapped
         return np.empty((0, schema.tokens_per_image), np.uint16)
     return np.asarray(np.load(path, mmap_mode="r"))  # a plain array: each look at a `memmap` costs a microsecond more
+
+
+def _class(path: str, key: str, meta: Mapping[str, Any], by: str) -> str:
+    names = (by, "class_index") if by == "class" else (by,)
+    for name in names:
+        if isinstance(value := meta.get(name), (str, int)):
+            return str(value)
+    raise UserError(
+        f"{path}: row {key!r} has no {' nor '.join(names)} in its meta (it has {', '.join(meta) or 'nothing'}): group "
+        "by another key, or take group out of the tasks of this dataset"
+    )
 
 
 def _missing(path: str) -> UserError:

@@ -11,6 +11,7 @@ from jaxtyping import Int32, Int64, UInt16, UInt64
 
 from manifests import order
 from manifests.columns import ColumnCache
+from manifests.groups import GroupedOrder
 from manifests.lanes import LanedOrder, lanes_for
 from manifests.lock import Lock, LockedTask
 from manifests.order import WholeOrder
@@ -20,6 +21,7 @@ from manifests.sentence import STILL, Grammar, choose_frames, role_orders
 from visent.errors import UserError, unknown
 from visent.progress import track
 
+Order = WholeOrder | LanedOrder | GroupedOrder
 PREFETCHING = 4  # threads that fetch shards ahead of their batch
 
 
@@ -38,7 +40,7 @@ class Corpus:
         self.lock, self.split = lock, split
         self._cache = ColumnCache(cache_dir)
         self._readers: dict[str, DatasetReader] = {}
-        self._orders: dict[tuple[str, str, int], WholeOrder | LanedOrder] = {}
+        self._orders: dict[tuple[str, str, int], Order] = {}
         self._grammars: dict[tuple[str, str], Grammar] = {}
         self._prepared: set[str] = set()
 
@@ -203,18 +205,21 @@ class Corpus:
             self._readers[dataset] = DatasetReader(folder, schema, locked.split(self.split), views, self._cache)
         return self._readers[dataset]
 
-    def order(self, stage: str, task: str, seed: int) -> WholeOrder | LanedOrder:
-        """Returns the order in which a task's examples are read: in lanes where it has many shards."""
+    def order(self, stage: str, task: str, seed: int) -> Order:
+        """Returns the order in which a task's examples are read: in lanes where it has many shards, or by class."""
         if (stage, task, seed) not in self._orders:
             self._orders[stage, task, seed] = self._make_order(stage, task, seed)
         return self._orders[stage, task, seed]
 
-    def _make_order(self, stage: str, task: str, seed: int) -> WholeOrder | LanedOrder:
+    def _make_order(self, stage: str, task: str, seed: int) -> Order:
         locked, rule = self.lock.stage(stage), self._grammar(stage, task)
         mine = locked.task(task)
         examples, views = self._rows(mine)
-        sizes = self.reader(mine.task.dataset).eligible_sizes(rule.frames_needed)
-        key = order.key_of(task, stage, seed)
+        reader, key = self.reader(mine.task.dataset), order.key_of(task, stage, seed)
+        if group := mine.task.group:
+            return GroupedOrder(reader.classes(group.by), images=group.images, views=views, key=key,
+                                per_sentence=rule.examples_per_sentence)  # fmt: skip
+        sizes = reader.eligible_sizes(rule.frames_needed)
         if not lanes_for(len(sizes)):
             return WholeOrder(examples=examples, views=views, per_sentence=rule.examples_per_sentence, key=key)
         return LanedOrder(sizes, mixture=locked.mixture, task=locked.tasks.index(mine), views=views,

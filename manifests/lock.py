@@ -13,7 +13,7 @@ from manifests.mixture import Mixture, Piece
 from manifests.schema import SCHEMA_VERSION, RoleKind, check_version
 from manifests.sentence import Grammar, at_stored_rate, grammar
 from manifests.shards import ShardInfo
-from manifests.task import Frames, Task
+from manifests.task import Frames, Group, Task
 from tokenizer.card import TokenizerCard
 from visent.errors import UserError, unknown
 
@@ -311,7 +311,8 @@ def _frames_from(value: Mapping[str, Any]) -> Frames:
 
 def _unusual(task: Task) -> dict[str, Any]:
     """Returns what stands in a lock only where a task uses it."""
-    return {} if task.role_order == "fixed" else {"role_order": task.role_order}
+    value: dict[str, Any] = {} if task.role_order == "fixed" else {"role_order": task.role_order}
+    return value | ({"group": asdict(task.group)} if task.group else {})
 
 
 def _stage_from(name: str, value: Mapping[str, Any]) -> LockedStage:
@@ -320,7 +321,8 @@ def _stage_from(name: str, value: Mapping[str, Any]) -> LockedStage:
         entry = value["tasks"][task_name]
         task = Task(name=task_name, dataset=entry["dataset"], kind=entry["kind"], sentence=tuple(entry["sentence"]),
                     frames=_frames_from(entry["frames"]), layout=entry["layout"],
-                    role_order=entry.get("role_order", "fixed"))  # fmt: skip
+                    role_order=entry.get("role_order", "fixed"),
+                    group=Group(**entry["group"]) if "group" in entry else None)  # fmt: skip
         splits = {split: SplitCount(**count) for split, count in entry["splits"].items()}
         tasks.append(LockedTask(task=task, count=entry["count"], images_per_sentence=entry["images_per_sentence"],
                                 examples_per_sentence=entry["examples_per_sentence"], splits=splits))  # fmt: skip

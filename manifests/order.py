@@ -186,14 +186,14 @@ def rows_of(
         example = _few(rounds, index, examples, per_sentence, key)
     else:
         example = _many(rounds, index, examples, per_sentence, key)
-    return example, _view(example, rounds, views, key)
+    return example, view_of(example, rounds, views, key)
 
 
 def _round_keys(key: int, rounds: Int64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
     return mix(np.full(rounds.shape, key, _U), rounds.astype(_U))
 
 
-def _view(
+def view_of(
     example: Int64[np.ndarray, "*n"], rounds: Int64[np.ndarray, "*n"], views: int, key: int
 ) -> Int64[np.ndarray, "*n"]:
     """Returns the view of each example in a round: a permutation of the views over the rounds of an epoch."""
@@ -265,7 +265,7 @@ def sentences_of(
     parts = np.split(rounds, range(_ROUNDS_AT_ONCE, len(rounds), _ROUNDS_AT_ONCE))
     index = np.concatenate([_index_in(example, part, examples, per_sentence, key) for part in parts])
     number, place = np.divmod(rounds * examples + index, per_sentence)
-    view = _view(np.full_like(rounds, example), rounds, views, key)
+    view = view_of(np.full_like(rounds, example), rounds, views, key)
     read = number < sentences
     return number[read], place[read], view[read]
 

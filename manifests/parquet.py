@@ -170,6 +170,13 @@ def read_codes(path: str, schema: Schema, role: str) -> tuple[UInt16[np.ndarray,
     return np.concatenate(images), np.concatenate(starts)
 
 
+def read_metas(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields key and meta of each of a shard's rows in order."""
+    for batch in _read(path, schema, ["key", "meta"]):
+        for key, meta in zip(batch.column("key").to_pylist(), batch.column("meta").to_pylist(), strict=True):
+            yield key, json.loads(meta)
+
+
 def read_keys(path: str, schema: Schema) -> list[str]:
     """Returns the keys of a shard's rows in order."""
     return [key for batch in _read(path, schema, ["key"]) for key in batch.column("key").to_pylist()]

@@ -180,6 +180,12 @@ def _stills(records: list[bytes], schema: Schema, role: str) -> UInt16[np.ndarra
     return np.frombuffer(joined, "<u2").astype(np.uint16, copy=False).reshape(len(records), -1)
 
 
+def read_metas(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields key and meta of each of a shard's rows in order."""
+    for row in read_rows(path, schema):
+        yield row.key, dict(row.meta)
+
+
 def read_keys(path: str, schema: Schema) -> list[str]:
     """Returns the keys of a shard's rows in order."""
     return [row.key for row in read_rows(path, schema)]

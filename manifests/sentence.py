@@ -95,6 +95,7 @@ def grammar(task: Task, roles: Mapping[str, str], context: int, tokens_per_image
             f"context {context} holds {images} images of {tokens_per_image} tokens, task {task.name!r} needs "
             f"{len(one)} for {' '.join(task.sentence)}: use a context of {len(one) * tokens_per_image} or more"
         )
+    _check_group(task, roles, images, tokens_per_image)
     slots = np.array([one[slot % len(one)] for slot in range(images)], np.int64)
     return Grammar(
         roles=task.sentence,
@@ -107,6 +108,20 @@ def grammar(task: Task, roles: Mapping[str, str], context: int, tokens_per_image
         frame=slots[:, 1],
         interleaved=task.layout == "interleaved",
     )
+
+
+def _check_group(task: Task, roles: Mapping[str, str], images: int, tokens_per_image: int) -> None:
+    if task.group is None:
+        return
+    size = task.group.images
+    if roles[task.sentence[0]] == "clip":
+        raise UserError(f"task {task.name!r}: group is for stills, {task.sentence[0]!r} is a clip; take group out")
+    if images % size:
+        low = images // size * size * tokens_per_image
+        raise UserError(
+            f"task {task.name!r}: the context holds {images} images, no whole groups of {size}: use a context of "
+            f"{f'{low} or ' if low else ''}{low + size * tokens_per_image}, or another group.images"
+        )
 
 
 def _one_example(task: Task, roles: Mapping[str, str], count: int) -> list[tuple[int, int]]:

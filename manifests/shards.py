@@ -279,6 +279,12 @@ def read_keys(path: str, schema: Schema) -> list[str]:
         return list(_codec(path).read_keys(local, schema))
 
 
+def read_metas(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields key and meta of each of a shard's rows in order."""
+    with files.local_copy(path) as local:
+        yield from _codec(path).read_metas(local, schema)
+
+
 def write_receipt(folder: str, info: ShardInfo) -> None:
     """Writes the receipt of a finished shard beside it.
 

@@ -46,6 +46,17 @@ class Frames:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Images of one class stand together, so many at a time; the class is what a row's meta says under a key."""
+
+    by: str = "class"  # a row without it may have "class_index"
+    images: int
+
+    def __post_init__(self) -> None:
+        check_positive("group: images", self.images)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """How rows of one dataset become sentences: the roles of one example in order, repeated to fill the context."""
 
@@ -56,10 +67,14 @@ class Task:
     role_order: RoleOrder = "fixed"  # "permuted": drawn for each sentence, the same in all its repetitions
     frames: Frames = field(default_factory=Frames)
     layout: Layout = "blocks"
+    group: Group | None = None
 
     def __post_init__(self) -> None:
         if not self.sentence:
             raise UserError(f"task {self.name!r}: sentence is empty; name the roles in order, as ['image', 'depth']")
+        if self.group is not None and len(self.sentence) > 1:
+            raise LocatedError(("group",), f"task {self.name!r}: group is for sentences of one role, this one has "
+                               f"{' '.join(self.sentence)}; take group out, or name one role")  # fmt: skip
 
 
 def read_task(name: str, entry: Any) -> Task:
@@ -70,9 +85,9 @@ def read_task(name: str, entry: Any) -> Task:
     """
     where = f"[tasks.{name}]"
     needed = ("dataset", "kind", "sentence")
-    check_keys(where, entry, (*needed, "role_order", "frames", "layout"), required=needed)
+    check_keys(where, entry, (*needed, "role_order", "frames", "layout", "group"), required=needed)
     words = dict.fromkeys(("dataset", "kind", "role_order", "layout"), str)
-    check_types(where, entry, {**words, "sentence": list, "frames": dict})
+    check_types(where, entry, {**words, "sentence": list, "frames": dict, "group": dict})
     if not all(isinstance(role, str) for role in entry["sentence"]):
         what = f"{where}: sentence is {entry['sentence']!r}; expected a list of roles, as ['image', 'depth']"
         raise LocatedError(("sentence",), what)
@@ -81,7 +96,15 @@ def read_task(name: str, entry: Any) -> Task:
     check_choice("role_order", f"role_order of task {name!r}", entry, get_args(RoleOrder))
     with at("frames"):
         frames = _frames(where, entry.get("frames", {}))
-    return Task(name=name, **{**entry, "sentence": tuple(entry["sentence"]), "frames": frames})
+    with at("group"):
+        group = _group(where, entry["group"]) if "group" in entry else None
+    return Task(name=name, **{**entry, "sentence": tuple(entry["sentence"]), "frames": frames, "group": group})
+
+
+def _group(where: str, entry: Mapping[str, Any]) -> Group:
+    check_keys(f"{where} group", entry, ("by", "images"), required=("images",))
+    check_types(f"{where} group", entry, {"by": str, "images": int})
+    return Group(**entry)
 
 
 def _frames(where: str, entry: Mapping[str, Any]) -> Frames:
