@@ -15,16 +15,16 @@ IN_FLIGHT = 2  # batches at work
 def in_batches(
     examples: Iterable[T | Reject],
     pictures: Callable[[T], Sequence[Any]],
-    submit: Callable[[list[Any]], "Future[Sequence[Any]]"],
+    submit: Callable[[list[Any]], "Future[Any]"],
     batch_size: int,
 ) -> Iterator[tuple[T, list[Any]] | Reject]:
     """Yields each example with the result of each of its pictures, in order; the last batch may be smaller.
 
-    A reject passes through at once, so it may overtake examples before it. About three batches are held.
+    `submit` gives, in time, one result for each picture of a batch. A reject passes through at once, so it may overtake examples before it. About three batches are held.
     """
     waiting: deque[tuple[T, int]] = deque()
     gathered: list[Any] = []
-    running: deque[Future[Sequence[Any]]] = deque()
+    running: deque[Future[Any]] = deque()
     results: list[Any] = []
     for example in examples:
         if isinstance(example, Reject):
