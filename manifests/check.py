@@ -62,7 +62,7 @@ def _datasets(manifest: Manifest, facts: dict[str, DatasetFacts]) -> Iterator[Fi
         if gone := [shard.file for shard in facts[name].shards if shard.file not in there]:
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             yield _error(about, f"{gone[0]}{more} is missing: run the same `visent tokenize` again")
-        if dataset.views > (made := facts[name].views()):
+        if facts[name].examples("train") and dataset.views > (made := facts[name].views()):
             yield _error(about, f"reads {dataset.views} views, {made} are made: run "
                                 f"`visent tokenize --views-from {manifest.path}`, or lower views")  # fmt: skip
         if not any(task.dataset == name for task in manifest.tasks.values()):

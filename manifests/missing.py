@@ -44,7 +44,7 @@ def missing_views(
     return [
         _missing(name, facts[name], dataset.views, images_per_second)
         for name, dataset in manifest.datasets.items()
-        if dataset.views > facts[name].views()
+        if facts[name].examples("train") and dataset.views > facts[name].views()
     ]
 
 

@@ -132,6 +132,13 @@ def test_check_says_everything_that_is_wrong_at_once(corpus: Path) -> None:
     assert found["warning", "tasks.edge"] == "no stage reads it"
 
 
+def test_a_dataset_without_training_examples_has_no_views_to_make(corpus: Path) -> None:
+    write_random_dataset("held", {"image": "still"}, examples={"val": 4})
+    Path("manifest.toml").write_text(TEXT.replace('pairs = "pairs"', 'pairs = "pairs"\nheld = "held"'))
+    assert [finding["message"] for finding in json.loads(call("check", "--json").output)] == ["no task reads it"]
+    assert "every view that it reads is there" in call("plan").output
+
+
 def test_check_warns_of_deficits_and_short_clips(corpus: Path) -> None:
     write_random_dataset("clips", {"frames": "clip"}, examples={"train": 4}, frames=(8, 2))
     text = TEXT.replace('pairs"\n', 'pairs"\nclips = "clips"\n', 1).replace("single = 0.5", "natural = 0.5")
