@@ -123,7 +123,7 @@ def _amounts(report: Report) -> Iterator[Finding]:
             why = f": {row.ineligible:,} clips are too short for its frames" if row.ineligible else ""
             yield _error(about, f"task {row.task!r} has no row to read{why}; take it out of the share")
         elif row.deficit:
-            yield _warning(about, f"task {row.task!r} lacks {row.deficit:,.0f} sentences at {row.max_epochs:g} epochs: "
+            yield _warning(about, f"task {row.task!r} lacks {row.deficit:,.1f} sentences at {row.max_epochs:g} epochs: "
                                   "balance, lower its share, or allow more epochs")  # fmt: skip
         if row.ineligible and row.examples:
             yield _warning(about, f"task {row.task!r} leaves out {row.ineligible:,} clips that are too short")

@@ -20,7 +20,8 @@ def in_batches(
 ) -> Iterator[tuple[T, list[Any]] | Reject]:
     """Yields each example with the result of each of its pictures, in order; the last batch may be smaller.
 
-    `submit` gives, in time, one result for each picture of a batch. A reject passes through at once, so it may overtake examples before it. About three batches are held.
+    `submit` gives, in time, one result for each picture of a batch. A reject passes through at once, so it may
+    overtake examples before it. About three batches are held.
     """
     waiting: deque[tuple[T, int]] = deque()
     gathered: list[Any] = []
