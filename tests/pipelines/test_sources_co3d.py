@@ -147,7 +147,10 @@ def test_folders_that_are_no_category_are_said(co3d: Path) -> None:
         read_all(CO3D(root=str(co3d), categories=("cups",)))
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", gzip.compress(b"[{]"), gzip.compress(b"{}"), gzip.compress(b"[]")[:12]])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", gzip.compress(b"[{]"), gzip.compress(b"{}"), gzip.compress(b"[]")[:12]],
+    ids=["empty", "plain", "no-json", "no-list", "cut"],
+)  # fmt: skip
 def test_annotations_that_cannot_be_read_are_named(co3d: Path, data: bytes) -> None:
     (co3d / "cup" / "frame_annotations.jgz").write_bytes(data)
     with pytest.raises(UserError, match=r"frame_annotations\.jgz"):
