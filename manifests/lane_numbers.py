@@ -1,9 +1,4 @@
-"""The lanes of one task's sentences: sentence g of a stage belongs to lane `g mod lanes`, whatever its task.
-
-Lanes share a round of reading out when it begins, so where shares change the lanes of the round go on as if they did
-not until it ends: what was read before is then the same as without the change. Until that end a host may need blocks of
-other lanes; what is read stays the same.
-"""
+"""The lanes of one task's sentences: sentence g of a stage belongs to lane `g mod lanes`, whatever its task."""
 
 from dataclasses import dataclass
 
@@ -31,46 +26,45 @@ class _Table:
 
 
 class LaneNumbers:
-    """Lane and rank in it of each of a task's sentences, and back."""
+    """Lane and rank in it of each of a task's sentences, and back. Part p begins at its sentence `begun[p]`."""
 
-    def __init__(self, mixture: Mixture, task: int, lanes: int, *, examples: int = 1, per_sentence: int = 1) -> None:
+    def __init__(self, mixture: Mixture, task: int, lanes: int) -> None:
         parts = mixture.parts_of(task)
         if (ends := mixture.ends(task)) is not None:  # its last round of reading has an end too: lanes take turns
             parts.append(Part(begun=ends, start=0, places=np.arange(lanes, dtype=np.int64), period=lanes))
         self._tables = [_table(part, lanes) for part in parts]
-        rounds = -(-np.array([part.begun for part in parts], np.int64) * per_sentence // examples)
-        self._used = -(-rounds * examples // per_sentence)  # from which sentence on: the first of a round
-        self._before = [np.zeros(lanes, np.int64)]  # for each table, the sentences of each lane before it
-        for table, start, end in zip(self._tables, self._used.tolist(), self._used[1:].tolist(), strict=False):
-            self._before.append(self._before[-1] + table.before(end - table.begun) - table.before(start - table.begun))
+        self.begun = np.array([part.begun for part in parts], np.int64)
+        lengths = np.diff(self.begun).tolist()
+        each = [table.before(length) for table, length in zip(self._tables, lengths, strict=False)]
+        self._before = np.cumsum([np.zeros(lanes, np.int64), *each], axis=0)  # part, lane -> sentences before the part
+
+    def part(self, number: int) -> int:
+        """Returns the part that a sentence is in."""
+        return int(np.searchsorted(self.begun, number, side="right")) - 1
 
     def of(self, numbers: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
         """Returns the lane of each of the task's sentences, and how many of its lane come before it."""
-        which = np.searchsorted(self._used, numbers, side="right") - 1
+        which = np.searchsorted(self.begun, numbers, side="right") - 1
         lane, rank = np.empty_like(numbers), np.empty_like(numbers)
         for number in np.unique(which).tolist():
             here, table = which == number, self._tables[number]
             times, place = np.divmod(numbers[here] - table.begun, len(table.lane))
             mine = lane[here] = table.lane[place]
-            rank[here] = self._skipped(number)[mine] + times * table.per_lane[mine] + table.rank[place]
+            rank[here] = self._before[number, mine] + times * table.per_lane[mine] + table.rank[place]
         return lane, rank
-
-    def _skipped(self, number: int) -> Int64[np.ndarray, "lanes"]:
-        """Returns what a table's own ranks lack."""
-        table = self._tables[number]
-        return np.asarray(self._before[number] - table.before(int(self._used[number]) - table.begun))
 
     def member(self, lane: int, rank: int) -> int:
         """Returns the task's sentence that has `rank` others of its lane before it."""
-        number = int(np.searchsorted([before[lane] for before in self._before], rank, side="right")) - 1
+        number = int(np.searchsorted(self._before[:, lane], rank, side="right")) - 1
         table = self._tables[number]
-        times, place = divmod(rank - int(self._skipped(number)[lane]), int(table.per_lane[lane]))
+        times, place = divmod(rank - int(self._before[number, lane]), int(table.per_lane[lane]))
         return table.begun + times * len(table.lane) + int(table.members[table.first[lane] + place])
 
-    def before(self, number: int) -> Int64[np.ndarray, "lanes"]:
-        """Returns the sentences of each lane among the task's first `number`."""
-        which = int(np.searchsorted(self._used, number, side="right")) - 1
-        return np.asarray(self._skipped(which) + self._tables[which].before(number - self._tables[which].begun))
+    def before(self, number: int, part: int) -> tuple[Int64[np.ndarray, "lanes"], int]:
+        """Returns the sentences of each lane before a sentence, and its lane, as if no part came after `part`."""
+        table = self._tables[part]
+        lane = int(table.lane[(number - table.begun) % len(table.lane)])
+        return np.asarray(self._before[part] + table.before(number - table.begun)), lane
 
 
 def _table(part: Part, lanes: int) -> _Table:

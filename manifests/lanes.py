@@ -6,6 +6,9 @@ consecutive segments, each as long as the examples that the lane's sentences rea
 in windows. So a host that reads every h-th sentence, where h divides the lanes, needs the blocks of its segments and
 no others (but those at a cut), whatever the batch size, and the global batches do not depend on h.
 
+Where shares change within a round, the lanes read on differently: then what each lane has left is laid end to end, and
+cut again by what the lanes read in the rest of the round. So nothing that was read before the change depends on it.
+
 All of it is index arithmetic, forwards (`rows_of`) and backwards (`sentences_of`); a round costs the sorting of its
 blocks. Every view of a block is one read: the views of its examples change together, round by round.
 """
@@ -35,11 +38,21 @@ def lanes_for(blocks: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Round:
-    """One pass over all examples."""
+class _Leg:
+    """A round from its begin or from a change of shares on."""
 
-    begun: Int64[np.ndarray, "lanes"]  # examples that each lane had read when the round began
-    cuts: Int64[np.ndarray, "lanes_plus_1"]  # where the lanes' segments begin on the line of blocks
+    start: int  # examples of the task before it
+    begun: Int64[np.ndarray, "lanes"]  # examples that each lane had read when it began
+    cuts: Int64[np.ndarray, "lanes_plus_1"]  # where the lanes' segments begin on its line
+    rest: Int64[np.ndarray, "lanes_plus_1"]  # where what lanes had left begins on it; in the first leg the cuts
+    done: Int64[np.ndarray, "lanes"]  # examples that each lane had read of its segment of the leg before
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    """One pass over all examples. The line of the first leg is that of the blocks."""
+
+    legs: tuple[_Leg, ...]
     blocks: Int64[np.ndarray, "blocks"]  # in the order of the line
     ends: Int64[np.ndarray, "blocks"]  # where each of them ends on it
 
@@ -65,7 +78,7 @@ class LanedOrder:
         self._sizes, self._starts = sizes, np.cumsum(sizes) - sizes
         self._examples, self._views, self._per_sentence, self._key = int(sizes.sum()), views, per_sentence, key
         self._window = max(window, 4 * per_sentence)
-        self._numbers = LaneNumbers(mixture, task, self.lanes, examples=self._examples, per_sentence=per_sentence)
+        self._numbers = LaneNumbers(mixture, task, self.lanes)
         self._round = lru_cache(maxsize=8)(self._make_round)
         self._heads = lru_cache(maxsize=8)(self._make_heads)
 
@@ -76,11 +89,10 @@ class LanedOrder:
         own, rank = self._numbers.of(numbers)
         lane = np.broadcast_to(own[:, None], rounds.shape)
         read = rank[:, None] * self._per_sentence + inside  # examples of the lane before this one
-        example = np.empty_like(rounds)
+        example, start = np.empty_like(rounds), np.broadcast_to(numbers[:, None] * self._per_sentence, rounds.shape)
         for number in np.unique(rounds).tolist():
             here = rounds == number
-            index = read[here] - self._round(number).begun[lane[here]]
-            example[here] = self._mended(number, lane[here], index)
+            example[here] = self._mended(number, self._at_first(number, start[here], lane[here], read[here]))
         return example, self._view(example, rounds)
 
     def sentences_of(
@@ -96,35 +108,63 @@ class LanedOrder:
     def _read_at(self, example: int, number: int) -> tuple[int, int]:
         """Returns the sentence that reads an example in a round, and the place in it."""
         this = self._round(number)
+        first = this.legs[0]
         block = int(np.searchsorted(self._starts, example, side="right")) - 1
         position = int(np.flatnonzero(this.blocks == block)[0])
         on_line = int(this.ends[position] - self._sizes[block] + example - self._starts[block])
-        lane = int(np.searchsorted(this.cuts, on_line, side="right")) - 1
-        start, size, key = self._windows(number, np.array([lane]), np.array([on_line - this.cuts[lane]]))
-        index = int((start + unpermute(on_line - this.cuts[lane] - start, size, key))[0])
-        crossing, heads = self._heads(number)
-        if lane == crossing and index < len(heads):
-            index = int(np.flatnonzero(heads == example)[0])
-        rank, place = divmod(index + int(this.begun[lane]), self._per_sentence)
+        lane = int(np.searchsorted(first.cuts, on_line, side="right")) - 1
+        start, size, key = self._windows(number, np.array([lane]), np.array([on_line - first.cuts[lane]]))
+        index = int((start + unpermute(on_line - first.cuts[lane] - start, size, key))[0])
+        begin, heads = self._heads(number)
+        if (int(first.cuts[lane]) + index - begin) % self._examples < len(heads):
+            on_line = (begin + int(np.flatnonzero(heads == example)[0])) % self._examples
+            lane = int(np.searchsorted(first.cuts, on_line, side="right")) - 1
+            index = on_line - int(first.cuts[lane])
+        begun = first.begun
+        for leg in this.legs[1:]:
+            if index < leg.done[lane]:
+                break
+            on_line = int(leg.rest[lane] + index - leg.done[lane])
+            lane = int(np.searchsorted(leg.cuts, on_line, side="right")) - 1
+            index, begun = on_line - int(leg.cuts[lane]), leg.begun
+        rank, place = divmod(index + int(begun[lane]), self._per_sentence)
         return self._numbers.member(lane, rank), place
 
-    def _mended(
-        self, number: int, lane: Int64[np.ndarray, "n"], index: Int64[np.ndarray, "n"]
+    def _at_first(
+        self, number: int, start: Int64[np.ndarray, "n"], lane: Int64[np.ndarray, "n"], read: Int64[np.ndarray, "n"]
     ) -> Int64[np.ndarray, "n"]:
-        """Returns the examples that lanes read at places of their segments."""
-        example = self._shuffled(number, lane, index)
-        crossing, heads = self._heads(number)
-        at_head = (lane == crossing) & (index < len(heads))
+        """Returns the places on the line of a round's first leg, before the lanes shuffle it, where examples stand.
+
+        `start` is the first example of the task in their sentence, `read` how many their lane had read before them.
+        """
+        legs = self._round(number).legs
+        if len(legs) == 1:
+            return np.asarray(legs[0].cuts[lane] + read - legs[0].begun[lane])
+        which = np.maximum(np.searchsorted([leg.start for leg in legs], start, side="right") - 1, 0)
+        lane, index = lane.copy(), read - np.stack([leg.begun for leg in legs])[which, lane]
+        for own in range(len(legs) - 1, 0, -1):
+            here, leg = which >= own, legs[own]
+            on_line = leg.cuts[lane[here]] + index[here]
+            lane[here] = before = np.searchsorted(leg.rest, on_line, side="right") - 1
+            index[here] = on_line - leg.rest[before] + leg.done[before]
+        return np.asarray(legs[0].cuts[lane] + index)
+
+    def _mended(self, number: int, place: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+        """Returns the examples that lanes read at places of a round's line."""
+        example = self._shuffled(number, place)
+        begin, heads = self._heads(number)
+        from_begin = (place - begin) % self._examples
+        at_head = from_begin < len(heads)
         if at_head.any():
-            example[at_head] = heads[index[at_head]]
+            example[at_head] = heads[from_begin[at_head]]
         return example
 
-    def _shuffled(
-        self, number: int, lane: Int64[np.ndarray, "n"], index: Int64[np.ndarray, "n"]
-    ) -> Int64[np.ndarray, "n"]:
+    def _shuffled(self, number: int, place: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
         this = self._round(number)
+        lane = np.searchsorted(this.legs[0].cuts, place, side="right") - 1
+        index = place - this.legs[0].cuts[lane]
         start, size, keys = self._windows(number, lane, index)
-        on_line = this.cuts[lane] + start + permute(index - start, size, keys)
+        on_line = this.legs[0].cuts[lane] + start + permute(index - start, size, keys)
         position = np.searchsorted(this.ends, on_line, side="right")
         block = this.blocks[position]
         return np.asarray(self._starts[block] + on_line - (this.ends[position] - self._sizes[block]))
@@ -133,8 +173,8 @@ class LanedOrder:
         self, number: int, lane: Int64[np.ndarray, "n"], index: Int64[np.ndarray, "n"]
     ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"], np.ndarray]:
         """Returns start and size of the window around each place of a segment, and the key of its permutation."""
-        this = self._round(number)
-        length = this.cuts[lane + 1] - this.cuts[lane]
+        cuts = self._round(number).legs[0].cuts
+        length = cuts[lane + 1] - cuts[lane]
         count = np.maximum(length // self._window, 1)
         which = index * count // length
         start = -(-which * length // count)
@@ -142,43 +182,71 @@ class LanedOrder:
         return start, size, _keys(self._key, np.full_like(lane, number), lane, which)
 
     def _make_round(self, number: int) -> _Round:
-        begun, then = self._read_before(number * self._examples), self._read_before((number + 1) * self._examples)
         block = np.arange(len(self._sizes), dtype=np.int64)
         blocks = np.argsort(_keys(self._key, np.full_like(block, number), block), kind="stable")
-        cuts = np.concatenate([[0], np.cumsum(then - begun)])
-        return _Round(begun, cuts, blocks, np.cumsum(self._sizes[blocks]))
+        return _Round(self._legs(number * self._examples), blocks, np.cumsum(self._sizes[blocks]))
 
-    def _read_before(self, place: int) -> Int64[np.ndarray, "lanes"]:
-        """Returns the examples of each lane among the first `place` examples of the task."""
+    def _legs(self, start: int) -> tuple[_Leg, ...]:
+        """Returns the legs of the round that begins with the example `start` of the task."""
+        end, begun = start + self._examples, self._numbers.begun * self._per_sentence
+        changes = np.unique(begun[(begun > start) & (begun < end)]).tolist()
+        legs: list[_Leg] = []
+        for place in [start, *changes]:
+            part = self._numbers.part(place // self._per_sentence)
+            read = self._read_before(place, part)
+            cuts = np.concatenate([[0], np.cumsum(self._read_before(end, part) - read)])
+            done = read - legs[-1].begun if legs else np.zeros_like(read)
+            rest = np.concatenate([[0], np.cumsum(np.diff(legs[-1].cuts) - done)]) if legs else cuts
+            legs.append(_Leg(place, read, cuts, rest, done))
+        return tuple(legs)
+
+    def _read_before(self, place: int, part: int) -> Int64[np.ndarray, "lanes"]:
+        """Returns the examples of each lane among the first `place` of the task, as if no part came after `part`."""
         sentence, inside = divmod(place, self._per_sentence)
-        read = self._numbers.before(sentence) * self._per_sentence
-        read[self._lane(sentence)] += inside
-        return np.asarray(read)
+        sentences, lane = self._numbers.before(sentence, part)
+        read = sentences * self._per_sentence
+        read[lane] += inside
+        return read
 
-    def _lane(self, sentence: int) -> int:
-        return int(self._numbers.of(np.array([sentence], np.int64))[0][0])
+    def _crossing(self, number: int) -> tuple[int, int]:
+        """Returns the sentence that began in the round before, and where what it reads of this one stands on the line.
+
+        Without such a sentence it is -1.
+        """
+        if not number * self._examples % self._per_sentence:
+            return -1, 0
+        sentence = number * self._examples // self._per_sentence
+        lane = self._numbers.of(np.array([sentence], np.int64))[0][0]
+        return sentence, int(self._round(number).legs[0].cuts[lane])
 
     def _make_heads(self, number: int) -> tuple[int, Int64[np.ndarray, "heads"]]:
-        """Returns the lane of the sentence that began in the round before, and the first examples of its segment.
+        """Returns where the end of the sentence that began in the round before stands on the line, and what is there.
 
-        Those that the sentence read in the round before already are exchanged with the next ones, so that it holds no
-        example twice. Without such a sentence the lane is -1.
+        What the sentence read in the round before already is exchanged with the examples that come next, so that it
+        holds no example twice.
         """
-        inside = number * self._examples % self._per_sentence  # examples of the sentence in the round before
-        if not number or not inside:
-            return -1, np.empty(0, np.int64)
-        lane = self._lane(number * self._examples // self._per_sentence)
-        this = self._round(number)
-        place = np.arange(min(2 * self._per_sentence, this.cuts[lane + 1] - this.cuts[lane]), dtype=np.int64)
-        heads = self._shuffled(number, np.full_like(place, lane), place)
-        before = self._round(number - 1)
-        last = before.cuts[lane + 1] - before.cuts[lane] - 1 - np.arange(inside, dtype=np.int64)
-        tail = self._shuffled(number - 1, np.full_like(last, lane), last)
+        sentence, begin = self._crossing(number)
+        if sentence < 0:
+            return 0, np.empty(0, np.int64)
+        head = self._head_places(begin)
+        heads = self._shuffled(number, head)
+        start, inside = sentence * self._per_sentence, number * self._examples - sentence * self._per_sentence
+        lanes, rank = self._numbers.of(np.full(inside, sentence, np.int64))
+        read = rank * self._per_sentence + np.arange(inside, dtype=np.int64)
+        last = self._at_first(number - 1, np.full(inside, start, np.int64), lanes, read)
+        other, begin_before = self._crossing(number - 1)
+        exchanged = other >= 0 and np.isin(last, self._head_places(begin_before)).any()  # only with few examples
+        tail = self._mended(number - 1, last) if exchanged else self._shuffled(number - 1, last)
         taken, crossing = np.isin(heads, tail), self._per_sentence - inside
         clash, free = np.flatnonzero(taken[:crossing]), crossing + np.flatnonzero(~taken[crossing:])
-        free = free[: len(clash)]
+        clash, free = clash[: len(free)], free[: len(clash)]
         heads[clash], heads[free] = heads[free], heads[clash]
-        return lane, heads
+        return begin, heads
+
+    def _head_places(self, begin: int) -> Int64[np.ndarray, "heads"]:
+        """Returns the places on the line where the end of a sentence, or what it is exchanged with, stands."""
+        count = min(2 * self._per_sentence, self._examples)
+        return (begin + np.arange(count, dtype=np.int64)) % self._examples
 
     def _view(self, example: Int64[np.ndarray, "*n"], rounds: Int64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
         """Returns the view of each example in a round: over as many rounds as there are views, a block's take turns."""

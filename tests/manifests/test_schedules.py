@@ -79,7 +79,9 @@ def test_the_lane_of_a_sentence_is_that_of_its_number_in_the_stage(mixture: Mixt
             tasks == task
         ].tolist()
         for count in (0, 1, len(lane) // 2, len(lane)):
-            assert found.before(count).tolist() == np.bincount(lane[:count], minlength=lanes).tolist()
+            before, own = found.before(count, found.part(count))
+            assert before.tolist() == np.bincount(lane[:count], minlength=lanes).tolist()
+            assert count == len(lane) or own == lane[count]
 
 
 @settings(max_examples=15)
@@ -103,6 +105,38 @@ def test_large_tasks_read_each_row_once_before_any_twice_through_all_changes(
     number, place = np.nonzero(example == wanted)
     found = reading.sentences_of(wanted, sentences=sentences)
     assert [part.tolist() for part in found] == [number.tolist(), place.tolist(), view[number, place].tolist()]
+
+
+@settings(max_examples=15)
+@given(mixture=mixtures(), counts=st.lists(st.integers(0, 9), min_size=4, max_size=4), start=st.integers(401, 800))
+def test_what_large_tasks_read_before_a_change_does_not_depend_on_it(
+    mixture: Mixture, counts: list[int], start: int
+) -> None:
+    later = Piece(start=start, counts=(*counts[: len(mixture.pieces[0].counts) - 1], 1))
+    sizes = np.full(FEWEST_BLOCKS, 3)
+    for task, sentences in enumerate(mixture.sentences_before(start).tolist()):
+        if sentences:
+            before, after = (
+                LanedOrder(sizes, mixture=each, task=task, views=2, per_sentence=4, key=1, window=64)
+                for each in (mixture, Mixture(pieces=(*mixture.pieces, later)))
+            )
+            for a, b in zip(*(order.rows_of(np.arange(sentences)) for order in (before, after)), strict=True):
+                assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("hosts", [4, 16, 64])
+def test_hosts_read_few_blocks_besides_their_own_after_a_change_too(hosts: int) -> None:
+    """A change costs each lane the blocks that it has begun; half of this epoch is read after it."""
+    mixture = Mixture(pieces=(Piece(start=0, counts=(1, 1)), Piece(start=50_000, counts=(1, 2))))
+    reading = LanedOrder(np.full(1000, 50), mixture=mixture, task=0, views=1, per_sentence=1, key=7, window=64)
+    sentences = np.arange(50_000 + 75_000)
+    tasks, within = mixture.tasks_of(sentences)
+    assert (tasks == 0).sum() == 50_000
+    opened = 0
+    for host in range(hosts):
+        mine = within[(tasks == 0) & (sentences % hosts == host)]
+        opened += len(np.unique(reading.rows_of(mine)[0] // 50))
+    assert opened <= 1.1 * 1000 + 3 * 64
 
 
 TEXT = """\
