@@ -69,11 +69,11 @@ class ColumnCache:
     def opened(self, info: ShardInfo, role: str) -> Column | None:
         """Returns a role of a shard if it is open already."""
         key = (info.sha256, role)
-        with self._guard:
-            found = self._open.get(key)
-            if found is not None:
+        found = self._open.get(key)
+        if found is not None and len(self._open) > self._most_open // 2:  # else none goes for long
+            with self._guard, suppress(KeyError):
                 self._open.move_to_end(key)
-            return found
+        return found
 
     def column(self, path: str, info: ShardInfo, schema: Schema, role: str) -> Column:
         """Returns a role of a shard.

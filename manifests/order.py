@@ -25,6 +25,9 @@ PERIOD = 25_200  # sentences; divisible by 100 and by 1 to 10, so that usual sha
 _U = np.uint64
 _GOLDEN = 0x9E3779B97F4A7C15
 _HALF_ROUNDS = 6
+_1, _27, _30, _31, _STEP = _U(1), _U(27), _U(30), _U(31), _U(_GOLDEN)
+_FIRST, _SECOND = _U(0xBF58476D1CE4E5B9), _U(0x94D049BB133111EB)
+_HALVES = np.arange(_HALF_ROUNDS, dtype=_U)[:, None]
 _ROUNDS_AT_ONCE = 1 << 14  # whose heads are compared at once
 
 
@@ -36,11 +39,14 @@ def key_of(*names: object) -> int:
 
 def mix(key: UInt64[np.ndarray, "*#n"], value: UInt64[np.ndarray, "*#n"] | int) -> UInt64[np.ndarray, "*n"]:
     """Returns 64 well-mixed bits of (key, value), elementwise: SplitMix64's finalizer over both."""
-    with np.errstate(over="ignore"):
-        x: Any = np.asarray(key + (np.asarray(value, _U) + _U(1)) * _U(_GOLDEN))
-        x = (x ^ (x >> _U(30))) * _U(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> _U(27))) * _U(0x94D049BB133111EB)
-        return np.asarray(x ^ (x >> _U(31)))
+    step = np.multiply(np.add(np.asarray(value, _U), _1), _STEP)  # ufuncs wrap around silently
+    x: Any = np.asarray(np.add(key, step))
+    x ^= x >> _30
+    x *= _FIRST
+    x ^= x >> _27
+    x *= _SECOND
+    x ^= x >> _31
+    return np.asarray(x)
 
 
 Size = int | Int64[np.ndarray, "*#n"]
@@ -63,22 +69,23 @@ def _walk(
     sizes = np.broadcast_to(np.asarray(size, np.int64), index.shape).reshape(-1)
     a = np.ceil(np.sqrt(sizes)).astype(np.int64)
     high, low, most = a.astype(_U), (-(-sizes // a)).astype(_U), sizes.astype(_U)
-    keys = np.broadcast_to(keys, index.shape).reshape(-1)
-    left = np.arange(len(result))
+    keys = mix(np.broadcast_to(keys, index.shape).reshape(1, -1), _HALVES)
+    result = step(result, high, low, keys)
+    left = np.flatnonzero(result >= most)
     while len(left):
-        result[left] = moved = step(result[left], high[left], low[left], keys[left])
+        result[left] = moved = step(result[left], high[left], low[left], keys[:, left])
         left = left[moved >= most[left]]
     return result.astype(np.int64).reshape(index.shape)
 
 
 def _feistel(
-    x: UInt64[np.ndarray, "n"], a: UInt64[np.ndarray, "n"], b: UInt64[np.ndarray, "n"], keys: UInt64[np.ndarray, "n"]
+    x: UInt64[np.ndarray, "n"], a: UInt64[np.ndarray, "n"], b: UInt64[np.ndarray, "n"], keys: UInt64[np.ndarray, "6 n"]
 ) -> UInt64[np.ndarray, "n"]:
     high: Any = x // b  # 0 <= high < a
     low: Any = x % b  # 0 <= low < b
     for half in range(0, _HALF_ROUNDS, 2):
-        high = (high + mix(mix(keys, half), low) % a) % a
-        low = (low + mix(mix(keys, half + 1), high) % b) % b
+        high = (high + mix(keys[half], low) % a) % a
+        low = (low + mix(keys[half + 1], high) % b) % b
     return np.asarray(high * b + low)
 
 
@@ -88,13 +95,13 @@ def unpermute(place: Int64[np.ndarray, "*n"], size: Size, keys: UInt64[np.ndarra
 
 
 def _feistel_back(
-    x: UInt64[np.ndarray, "n"], a: UInt64[np.ndarray, "n"], b: UInt64[np.ndarray, "n"], keys: UInt64[np.ndarray, "n"]
+    x: UInt64[np.ndarray, "n"], a: UInt64[np.ndarray, "n"], b: UInt64[np.ndarray, "n"], keys: UInt64[np.ndarray, "6 n"]
 ) -> UInt64[np.ndarray, "n"]:
     high: Any = x // b
     low: Any = x % b
     for half in reversed(range(0, _HALF_ROUNDS, 2)):
-        low = (low + b - mix(mix(keys, half + 1), high) % b) % b
-        high = (high + a - mix(mix(keys, half), low) % a) % a
+        low = (low + b - mix(keys[half + 1], high) % b) % b
+        high = (high + a - mix(keys[half], low) % a) % a
     return np.asarray(high * b + low)
 
 

@@ -142,14 +142,19 @@ class DatasetReader:
         frame: Int64[np.ndarray, "n"],
     ) -> None:
         """Writes what `gather` returns to places of `images`: no copy between the memory map and the batch."""
-        for number, here in _by_shard(shard):
-            column, place = self.column(number, role), places[here]
-            image = row[here] if column.offsets is None else column.offsets[row[here]] + frame[here]
-            if len(here) > FEW:
-                images[place] = column.images[image]
+        at, groups = _groups(shard)
+        which, to = row[at], places[at]
+        rows, targets = which.tolist(), to.tolist()
+        for number, start, end in groups:
+            column = self.column(number, role)
+            if end - start <= FEW and column.offsets is None:
+                for i in range(start, end):
+                    images[targets[i]] = column.images[rows[i]]
             else:
-                for to, which in zip(place.tolist(), image.tolist(), strict=True):
-                    images[to] = column.images[which]
+                image = which[start:end]
+                if column.offsets is not None:
+                    image = column.offsets[image] + frame[at[start:end]]
+                images[to[start:end]] = column.images[image]
 
     def keys(self, shard: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"]) -> list[str]:
         """Returns the key of each of the rows."""
@@ -203,8 +208,14 @@ class DatasetReader:
 
 def _by_shard(shard: Int64[np.ndarray, "n"]) -> Iterator[tuple[int, Int64[np.ndarray, "m"]]]:
     """Yields each shard that occurs, and where."""
-    sorted_by_shard = np.argsort(shard, kind="stable")
-    numbers, starts = np.unique(shard[sorted_by_shard], return_index=True)
-    ends = [*starts[1:].tolist(), len(shard)]
-    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=True):
-        yield number, sorted_by_shard[start:end]
+    at, groups = _groups(shard)
+    for number, start, end in groups:
+        yield number, at[start:end]
+
+
+def _groups(shard: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], list[tuple[int, int, int]]]:
+    """Returns the places in the order of their shards, and of each shard where its places begin and end there."""
+    at = np.argsort(shard, kind="stable")
+    numbers, starts = np.unique(shard[at], return_index=True)
+    firsts = starts.tolist()
+    return at, list(zip(numbers.tolist(), firsts, [*firsts[1:], len(shard)], strict=False))
