@@ -90,7 +90,7 @@ class ColumnCache:
             else:
                 self._decode(path, info, schema, role)
             with suppress(OSError):
-                os.utime(images, (time.time(), images.stat().st_mtime))  # for the limit: it was used now
+                os.utime(images, ns=(time.time_ns(), images.stat().st_mtime_ns))  # for the limit: it was used now
             column = Column(_mapped(images, info, schema), np.load(offsets) if clip else None)
         with self._guard:
             self._open[info.sha256, role] = column

@@ -142,12 +142,12 @@ def test_prefetching_decodes_what_a_later_batch_needs(tmp_path: Path) -> None:
     needed = len(np.unique(corpus.slots("s", "t", np.arange(16), 0).shard))
     corpus.prefetch("s", np.arange(16), 0)
     deadline = time.monotonic() + 30
-    while len(there := list((tmp_path / "cache").glob("*.images.npy"))) < needed and time.monotonic() < deadline:
+    while len(there := list((tmp_path / "cache").glob("[!.]*.images.npy"))) < needed and time.monotonic() < deadline:
         time.sleep(0.01)
     before = {file: file.stat().st_mtime_ns for file in there}
     assert len(before) == needed > 4
     corpus.sentences("s", np.arange(16), 0)
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.images.npy")} == before
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("[!.]*.images.npy")} == before
 
 
 def test_many_datasets_are_read_where_few_files_may_be_open(tmp_path: Path) -> None:
