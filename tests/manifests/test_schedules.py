@@ -23,18 +23,24 @@ from manifests.mixture import Mixture, Piece
 from manifests.testing import write_random_dataset
 from visent.errors import UserError
 
+Pieces = list[tuple[int, tuple[int, ...]]]
+
 
 @st.composite
-def mixtures(draw: st.DrawFn, longest: int = 400) -> Mixture:
+def schedules(draw: st.DrawFn, longest: int = 400) -> Pieces:
     tasks = draw(st.integers(1, 4))
     starts = [0, *sorted(draw(st.sets(st.integers(1, longest), max_size=4)))]
     counts = st.lists(st.integers(0, 9), min_size=tasks, max_size=tasks).filter(any).map(tuple)
-    pieces = tuple(Piece(start=start, counts=draw(counts)) for start in starts)
-    return Mixture(pieces=pieces)
+    return [(start, draw(counts)) for start in starts]
 
 
-@given(mixture=mixtures())
-def test_sentences_of_a_task_are_numbered_without_gaps_and_found_again(mixture: Mixture) -> None:
+def made(pieces: Pieces) -> Mixture:
+    return Mixture(pieces=tuple(Piece(start=start, counts=counts) for start, counts in pieces))
+
+
+@given(pieces=schedules())
+def test_sentences_of_a_task_are_numbered_without_gaps_and_found_again(pieces: Pieces) -> None:
+    mixture = made(pieces)
     numbers = np.arange(900, dtype=np.int64)
     tasks, within = mixture.tasks_of(numbers)
     for task in range(len(mixture.pieces[0].counts)):
@@ -47,8 +53,9 @@ def test_sentences_of_a_task_are_numbered_without_gaps_and_found_again(mixture: 
         ]
 
 
-@given(mixture=mixtures())
-def test_each_piece_has_its_shares_from_its_first_sentence_on(mixture: Mixture) -> None:
+@given(pieces=schedules())
+def test_each_piece_has_its_shares_from_its_first_sentence_on(pieces: Pieces) -> None:
+    mixture = made(pieces)
     tasks, _ = mixture.tasks_of(np.arange(900, dtype=np.int64))
     ends = [*(piece.start for piece in mixture.pieces[1:]), 900]
     for piece, end in zip(mixture.pieces, ends, strict=True):
@@ -57,17 +64,19 @@ def test_each_piece_has_its_shares_from_its_first_sentence_on(mixture: Mixture) 
         assert np.abs(taken - due).max() < 1
 
 
-@given(mixture=mixtures(), more=mixtures(), start=st.integers(401, 800))
-def test_what_comes_later_in_a_schedule_changes_nothing_before(mixture: Mixture, more: Mixture, start: int) -> None:
+@given(pieces=schedules(), more=schedules(), start=st.integers(401, 800))
+def test_what_comes_later_in_a_schedule_changes_nothing_before(pieces: Pieces, more: Pieces, start: int) -> None:
+    mixture = made(pieces)
     tasks = len(mixture.pieces[0].counts)
-    later = Piece(start=start, counts=(*(more.pieces[0].counts * tasks)[: tasks - 1], 1))
+    later = Piece(start=start, counts=(*(more[0][1] * tasks)[: tasks - 1], 1))
     numbers = np.arange(start, dtype=np.int64)
     for a, b in zip(mixture.tasks_of(numbers), Mixture(pieces=(*mixture.pieces, later)).tasks_of(numbers), strict=True):
         assert np.array_equal(a, b)
 
 
-@given(mixture=mixtures(), lanes=st.sampled_from([1, 2, 16, 64]))
-def test_the_lane_of_a_sentence_is_that_of_its_number_in_the_stage(mixture: Mixture, lanes: int) -> None:
+@given(pieces=schedules(), lanes=st.sampled_from([1, 2, 16, 64]))
+def test_the_lane_of_a_sentence_is_that_of_its_number_in_the_stage(pieces: Pieces, lanes: int) -> None:
+    mixture = made(pieces)
     numbers = np.arange(900, dtype=np.int64)
     tasks, within = mixture.tasks_of(numbers)
     for task in np.unique(tasks).tolist():
@@ -85,10 +94,11 @@ def test_the_lane_of_a_sentence_is_that_of_its_number_in_the_stage(mixture: Mixt
 
 
 @settings(max_examples=15)
-@given(mixture=mixtures(), per_sentence=st.sampled_from([1, 3, 8]), views=st.integers(1, 2), data=st.data())
+@given(pieces=schedules(), per_sentence=st.sampled_from([1, 3, 8]), views=st.integers(1, 2), data=st.data())
 def test_large_tasks_read_each_row_once_before_any_twice_through_all_changes(
-    mixture: Mixture, per_sentence: int, views: int, data: st.DataObject
+    pieces: Pieces, per_sentence: int, views: int, data: st.DataObject
 ) -> None:
+    mixture = made(pieces)
     tasks, _ = mixture.tasks_of(np.arange(1200, dtype=np.int64))
     task = int(tasks[data.draw(st.integers(0, 1199))])
     sizes = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 4, FEWEST_BLOCKS)
@@ -108,10 +118,11 @@ def test_large_tasks_read_each_row_once_before_any_twice_through_all_changes(
 
 
 @settings(max_examples=15)
-@given(mixture=mixtures(), counts=st.lists(st.integers(0, 9), min_size=4, max_size=4), start=st.integers(401, 800))
+@given(pieces=schedules(), counts=st.lists(st.integers(0, 9), min_size=4, max_size=4), start=st.integers(401, 800))
 def test_what_large_tasks_read_before_a_change_does_not_depend_on_it(
-    mixture: Mixture, counts: list[int], start: int
+    pieces: Pieces, counts: list[int], start: int
 ) -> None:
+    mixture = made(pieces)
     later = Piece(start=start, counts=(*counts[: len(mixture.pieces[0].counts) - 1], 1))
     sizes = np.full(FEWEST_BLOCKS, 3)
     for task, sentences in enumerate(mixture.sentences_before(start).tolist()):
@@ -227,7 +238,7 @@ def test_a_sequential_stage_reads_one_task_after_another(folder: Path) -> None:
     assert [(piece.start, sum(c > 0 for c in piece.counts)) for piece in lock.stage("s").schedule] == [
         (0, 1), (600, 1), (800, 1)
     ]  # fmt: skip
-    _, tasks = Corpus(lock).sentences("s", np.arange(1200), 0)
+    tasks, _ = lock.stage("s").mixture.tasks_of(np.arange(1200))
     assert np.array_equal(tasks, np.repeat([0, 1, 2], [600, 200, 400]))
 
 
