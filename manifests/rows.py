@@ -145,11 +145,13 @@ class DatasetReader:
         at, groups = _groups(shard)
         which, to = row[at], places[at]
         rows, targets = which.tolist(), to.tolist()
+        opened, infos = self._cache.opened, self._shards
         for number, start, end in groups:
-            column = self.column(number, role)
+            column = opened(infos[number], role) or self.column(number, role)
             if end - start <= FEW and column.offsets is None:
+                codes = column.images
                 for i in range(start, end):
-                    images[targets[i]] = column.images[rows[i]]
+                    images[targets[i]] = codes[rows[i]]
             else:
                 image = which[start:end]
                 if column.offsets is not None:
@@ -216,6 +218,6 @@ def _by_shard(shard: Int64[np.ndarray, "n"]) -> Iterator[tuple[int, Int64[np.nda
 def _groups(shard: Int64[np.ndarray, "n"]) -> tuple[Int64[np.ndarray, "n"], list[tuple[int, int, int]]]:
     """Returns the places in the order of their shards, and of each shard where its places begin and end there."""
     at = np.argsort(shard, kind="stable")
-    numbers, starts = np.unique(shard[at], return_index=True)
-    firsts = starts.tolist()
-    return at, list(zip(numbers.tolist(), firsts, [*firsts[1:], len(shard)], strict=False))
+    ordered = shard[at]
+    bounds = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(shard)] if len(shard) else []
+    return at, list(zip(ordered[bounds[:-1]].tolist(), bounds, bounds[1:], strict=False))
