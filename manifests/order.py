@@ -75,7 +75,7 @@ def _walk(
     while len(left):
         result[left] = moved = step(result[left], high[left], low[left], keys[:, left])
         left = left[moved >= most[left]]
-    return result.astype(np.int64).reshape(index.shape)
+    return np.asarray(result.astype(np.int64).reshape(index.shape))
 
 
 def _feistel(

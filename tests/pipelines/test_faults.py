@@ -112,7 +112,7 @@ def test_an_error_in_a_worker_process_is_one_line(tmp_path: Path, tiny: str) -> 
 
 
 def test_an_interrupted_run_says_so_in_one_line(tmp_path: Path, tiny: str) -> None:
-    source = write_pictures(tmp_path / "in", 400)
+    source = write_pictures(tmp_path / "in", 1500)
     out = tmp_path / "d"
     process = subprocess.Popen(command(source, out, tiny), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not list(out.glob("train-*.json")):
