@@ -167,10 +167,6 @@ class ColumnCache:
         self._write(file, found)
         return found
 
-    def has(self, info: ShardInfo, role: str) -> bool:
-        """Tells whether a role of a shard was decoded before."""
-        return self._file(info, role, "images").exists()
-
     def check(self, path: str, info: ShardInfo, local: str | None = None) -> None:
         """Compares a shard with its sha256: once for each size and time of change, remembered in the cache.
 
@@ -186,24 +182,29 @@ class ColumnCache:
         except FileNotFoundError as error:
             raise _missing(path) from error
         mark = self.folder / f"{info.sha256}.checked.json"
-        if not (mark.exists() and json.loads(mark.read_bytes()) == stamp):
+        if _marked(mark) != stamp:
             found = files.sha256(local or path)
             if found != info.sha256:
                 raise _changed(path, "sha256 ", found, info.sha256)
-            files.make_folder(self.folder)
-            files.write_bytes(mark, json.dumps(stamp).encode())
+            self._write(mark, json.dumps(stamp).encode())
         self._checked.add((path, info.sha256))
 
     def _file(self, info: ShardInfo, role: str, part: str) -> Path:
         return self.folder / f"{info.sha256}.{role}.{part}.npy"
 
-    def _write(self, path: Path, array: np.ndarray) -> None:
+    def _write(self, path: Path, content: np.ndarray | bytes) -> None:
+        """Writes a file whole. Arrays reach the disk before they get their name: half of one would be wrong tokens."""
         files.make_folder(self.folder)
         temporary = files.temporary_for(path)
         try:
             with Path(temporary).open("wb") as file:
-                np.save(file, array)
-            files.publish(temporary, path)
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    np.save(file, content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            Path(temporary).replace(path)
         except OSError as error:
             raise UserError(
                 f"cannot write the token cache {path}: {error.strerror}; make room, or name another folder in "
@@ -211,6 +212,14 @@ class ColumnCache:
             ) from error
         finally:
             files.discard(temporary)
+
+
+def _marked(mark: Path) -> Any:
+    """Returns what a mark says, or None where it says nothing."""
+    try:
+        return json.loads(mark.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _mapped(path: Path, info: ShardInfo, schema: Schema) -> UInt16[np.ndarray, "m t"]:

@@ -19,7 +19,6 @@ from manifests.rows import DatasetReader
 from manifests.schema import Schema
 from manifests.sentence import STILL, Grammar, choose_frames, role_orders
 from visent.errors import UserError, unknown
-from visent.progress import track
 
 Order = WholeOrder | LanedOrder | GroupedOrder
 PREFETCHING = 4  # threads that fetch shards ahead of their batch
@@ -42,7 +41,6 @@ class Corpus:
         self._readers: dict[str, DatasetReader] = {}
         self._orders: dict[tuple[str, str, int], Order] = {}
         self._grammars: dict[tuple[str, str], Grammar] = {}
-        self._prepared: set[str] = set()
 
     def task_names(self, stage: str) -> list[str]:
         """Returns the tasks of a stage; task ids of `sentences` are places in this list."""
@@ -66,7 +64,6 @@ class Corpus:
         """
         numbers = np.asarray(numbers, np.int64)
         locked = self.lock.stage(stage)
-        self._prepare(stage)
         ids, within = locked.mixture.tasks_of(numbers)
         codes = np.empty((len(numbers), locked.context), np.uint16)
         for number in np.unique(ids):
@@ -139,25 +136,6 @@ class Corpus:
             }
             for s in range(rule.images_per_sentence)
         ]
-
-    def _prepare(self, stage: str) -> None:
-        """Checks and decodes, with progress, the shards of a stage's small tasks that the cache does not have yet.
-
-        Those of large tasks are decoded as they are needed: a host may need only some.
-        """
-        if stage in self._prepared:
-            return
-        wanted: dict[tuple[str, str], None] = {}
-        for locked in self.lock.stage(stage).tasks:
-            if not lanes_for(self.reader(locked.task.dataset).units):
-                wanted |= dict.fromkeys((locked.task.dataset, role) for role in locked.task.sentence)
-        missing = [(d, number, role) for d, role in wanted for number in self.reader(d).undecoded(role)]
-        if missing:
-            with track(f"decoding shards of {stage}", len(missing), "columns") as progress:
-                for dataset, number, role in missing:
-                    self.reader(dataset).column(number, role)
-                    progress.advance()
-        self._prepared.add(stage)
 
     def slots(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> "Slots":
         """Returns where each image of sentences of one task lies. Shards are opened only for unequal clip lengths.

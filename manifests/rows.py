@@ -101,10 +101,6 @@ class DatasetReader:
             found = self._cache.column(files.join(self._folder, info.file), info, self._schema, role)
         return found
 
-    def undecoded(self, role: str) -> list[int]:
-        """Returns the shards whose column of a role is not in the cache."""
-        return [n for n, info in enumerate(self._shards) if not self._cache.has(info, role)]
-
     def lengths(
         self, role: str, shard: Int64[np.ndarray, "*n"], row: Int64[np.ndarray, "*n"]
     ) -> Int64[np.ndarray, "*n"]:

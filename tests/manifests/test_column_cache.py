@@ -79,8 +79,10 @@ def test_threads_that_want_one_shard_decode_it_once(tmp_path: Path, monkeypatch:
     facts = dataset(str(tmp_path), shards=1)
     cache = ColumnCache(tmp_path / "cache")
     written: list[Path] = []
-    publish = files.publish
-    monkeypatch.setattr(files, "publish", lambda temporary, path: (written.append(path), publish(temporary, path)))
+    write = ColumnCache._write
+    monkeypatch.setattr(
+        ColumnCache, "_write", lambda self, path, content: (written.append(path), write(self, path, content))
+    )
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: codes_in(cache, str(tmp_path), facts), range(16)))
     assert sum(str(path).endswith(".npy") for path in written) == 1
