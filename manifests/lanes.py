@@ -27,7 +27,7 @@ MOST_LANES = 64
 BLOCKS_PER_LANE = 10  # at least; a cut between two lanes is a block that both read
 FEWEST_BLOCKS = 256  # with fewer, a task is shuffled as a whole, see order.py
 VIEWS = 1 << 40  # tells the keys of views from those of windows
-WINDOW = 8192  # examples shuffled together in each lane
+MIXED = 1 << 19  # examples that are being shuffled at a time, those of all lanes' windows together
 
 
 def lanes_for(blocks: int) -> int:
@@ -60,7 +60,8 @@ class _Round:
 class LanedOrder:
     """The order of one task.
 
-    `sizes` are the examples of each block; `task` is the task's number in the stage's `mixture`.
+    `sizes` are the examples of each block; `task` is the task's number in the stage's `mixture`; a `window` of so many
+    examples is shuffled together in each lane, by default `MIXED` in all lanes.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class LanedOrder:
         views: int,
         per_sentence: int,
         key: int,
-        window: int = WINDOW,
+        window: int | None = None,
     ) -> None:
         self.lanes = lanes_for(len(sizes))
         self._sizes, self._starts = sizes, np.cumsum(sizes) - sizes
         self._examples, self._views, self._per_sentence, self._key = int(sizes.sum()), views, per_sentence, key
-        self._window = max(window, 4 * per_sentence)
+        self._window = max(window or MIXED // self.lanes, 4 * per_sentence)
         self._numbers = LaneNumbers(mixture, task, self.lanes)
         self._round = lru_cache(maxsize=8)(self._make_round)
         self._heads = lru_cache(maxsize=8)(self._make_heads)
