@@ -51,7 +51,7 @@ class InstructPix2Pix(Dataset):
                 there = _files_in(below(self.root, folder))
                 for seed in names:
                     yield _item(folder, str(seed), there)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, KeyError) as error:
             raise UserError(f"{readable(path)} is not [[folder, [seed, ...]], ...]: {error}; fetch it again") from error
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
