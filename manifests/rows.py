@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt16
 
 from manifests import files
-from manifests.columns import Column, ColumnCache
+from manifests.columns import Column, ColumnCache, as_records
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from visent.progress import track
 
-FEW = 8  # images of a shard up to which copying one by one is faster than indexing
+FEW = 8  # images of a shard up to which picking them one by one is faster than indexing
 KEYS_KEPT = 400  # shards of a dataset whose keys stay in memory
 
 
@@ -140,19 +140,24 @@ class DatasetReader:
         """Writes what `gather` returns to places of `images`: no copy between the memory map and the batch."""
         at, groups = _groups(shard)
         which, to = row[at], places[at]
-        rows, targets = which.tolist(), to.tolist()
-        opened, infos = self._cache.opened, self._shards
+        rows, near, infos = which.tolist(), self._cache.near.setdefault((self, role), {}), self._shards
+        few = np.ones(len(at), np.bool_)
+        picked: list[np.void] = []
         for number, start, end in groups:
-            column = opened(infos[number], role) or self.column(number, role)
+            column = near.get(number)
+            if column is None:
+                column = near[number] = self._cache.opened(infos[number], role) or self.column(number, role)
             if end - start <= FEW and column.offsets is None:
-                codes = column.images
-                for i in range(start, end):
-                    images[targets[i]] = codes[rows[i]]
-            else:
-                image = which[start:end]
-                if column.offsets is not None:
-                    image = column.offsets[image] + frame[at[start:end]]
-                images[to[start:end]] = column.images[image]
+                records = column.records
+                picked += [records[i] for i in rows[start:end]]
+                continue
+            few[start:end] = False
+            image = which[start:end]
+            if column.offsets is not None:
+                image = column.offsets[image] + frame[at[start:end]]
+            images[to[start:end]] = column.images[image]
+        if picked:
+            as_records(images)[to[few]] = picked
 
     def keys(self, shard: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"]) -> list[str]:
         """Returns the key of each of the rows."""
