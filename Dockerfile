@@ -14,7 +14,7 @@ COPY pipelines pipelines
 COPY trainer trainer
 
 FROM base AS beam
-RUN pip install -c requirements.lock '.[pipelines]'
+RUN pip install -c requirements.lock '.[pipelines,annotators,onnx,huggingface,tfds]'
 # The worker's entry point must be of the same version as the SDK in requirements.lock.
 COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
 USER visent
