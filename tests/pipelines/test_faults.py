@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,17 @@ def test_an_error_in_a_worker_process_is_one_line(tmp_path: Path, tiny: str) -> 
     assert "error: cannot write" in done.stderr.splitlines()[-1]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Lets children see interrupts though this process, started in the background, may ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_says_so_in_one_line(tmp_path: Path, tiny: str) -> None:
-    source = write_pictures(tmp_path / "in", 1500)
+    source = write_pictures(tmp_path / "in", 400)
     out = tmp_path / "d"
     process = subprocess.Popen(command(source, out, tiny), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not list(out.glob("train-*.json")):
