@@ -81,7 +81,7 @@ class Corpus:
     def _fetch(self, stage: str, task: str, numbers: Int64[np.ndarray, "b"], seed: int) -> None:
         slots = self.slots(stage, task, numbers, seed)
         for number, role in enumerate(slots.grammar.roles):
-            for shard in np.unique(slots.shard[slots.role == number]).tolist():
+            for shard in slots.reader.unopened(role, np.unique(slots.shard[slots.role == number])):
                 self._threads.submit(slots.reader.column, shard, role)
 
     @cached_property

@@ -101,6 +101,10 @@ class DatasetReader:
             found = self._cache.column(files.join(self._folder, info.file), info, self._schema, role)
         return found
 
+    def unopened(self, role: str, shards: Int64[np.ndarray, "n"]) -> list[int]:
+        """Returns those of the shards whose column of a role is not open."""
+        return [shard for shard in shards.tolist() if self._cache.opened(self._shards[shard], role) is None]
+
     def lengths(
         self, role: str, shard: Int64[np.ndarray, "*n"], row: Int64[np.ndarray, "*n"]
     ) -> Int64[np.ndarray, "*n"]:

@@ -198,7 +198,8 @@ def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
         raise UserError(f"dataset {folder} was imported as tokens, so there are no pictures to make views of: set its "
                         "views in the manifest to 1")  # fmt: skip
     if config.get("version") != VERSION:
-        raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}")
+        raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}, "
+                        "whose views would not fit its rows: tokenize it again into another folder")  # fmt: skip
     job = Job(
         out=folder, name=name, source=rebuild(config), annotate=_annotators(config),
         augment=Augmentation.from_json(config["augment"]), format=config["format"],

@@ -22,6 +22,11 @@ def beam_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(arguments[:at]), list(arguments[at:])
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """Reads an option that takes several names with commas between them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that every source has."""
     options = [
@@ -85,7 +90,7 @@ def run_job(
     from pipelines.tokenize import tokenize as run
 
     folder = out if "://" in out else str(Path(out).absolute())
-    names = tuple(name.strip() for name in annotate.split(",") if name.strip())
+    names = names_in(annotate)
     job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names,
               augment=parse(augment), format=format_, tokenizer=tokenizer, preset=preset, precision=precision,
               holdout=holdout)  # fmt: skip

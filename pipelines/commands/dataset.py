@@ -12,6 +12,7 @@ from pipelines.commands.common import (
     beam_arguments,
     holdout_option,
     items_per_shard_option,
+    names_in,
     run_job,
     source_options,
 )
@@ -28,9 +29,8 @@ def dataset_command(name: str) -> click.Command:
         if stray:
             raise click.UsageError(f"unexpected {stray[0]!r}; give the folder as --root, and Beam options after --")
         fields = {field.name: _value(cls, field.name, options.pop(field.name)) for field in _fields(cls)}
-        splits = tuple(part.strip() for part in split.split(",") if part.strip())
         dataset = cls(root=root, **fields)  # type: ignore[call-arg]
-        source = DatasetSource(name=name, dataset=dataset, items_per_unit=items_per_shard, splits=splits)
+        source = DatasetSource(name=name, dataset=dataset, items_per_unit=items_per_shard, splits=names_in(split))
         run_job(source, beam_options, **options)
 
     command: Any = source_options(holdout_option(items_per_shard_option(cls.items_per_shard, "Items")(run)))
@@ -78,5 +78,5 @@ def _plain(hint: Any) -> Any:
 
 def _value(cls: type[Dataset], name: str, value: Any) -> Any:
     if get_origin(_plain(get_type_hints(cls)[name])) is tuple:
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return names_in(value)
     return value

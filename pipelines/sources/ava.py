@@ -124,5 +124,7 @@ def _labels(path: str) -> Labels:
                 moment = (float(second), tuple(float(side) for side in box), row[7] if len(row) > 7 else "")
                 labels[video].setdefault(moment, []).append(int(action))
             except (ValueError, IndexError) as error:
-                raise UserError(f"{readable(path)}, line {number}: {','.join(row)!r} is no label of AVA") from error
+                raise UserError(
+                    f"{readable(path)}, line {number}: {','.join(row)!r} is no label of AVA; fetch the file again"
+                ) from error
     return labels

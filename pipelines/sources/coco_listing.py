@@ -66,7 +66,7 @@ def _entries(root: str, path: str, group: str) -> Iterator[tuple[str, Any, Span]
         for member, kind in needed[name].items():
             if not isinstance(entry, dict) or not isinstance(entry.get(member), kind):
                 where = f"the entry of {name!r} at byte {span[0]:,} has no {member!r} of type {kind.__name__}"
-                raise UserError(f"{readable(path)} is not laid out as COCO's annotation files: {where}")
+                raise UserError(f"{readable(path)} is not laid out as COCO's annotation files: {where}; fetch it again")
         yield name, entry, span
 
 

@@ -90,14 +90,18 @@ def _uids_where(folder: str, conditions: Sequence[Condition]) -> Uids:
     """
     columns = [condition.column for condition in conditions]
     if not any(Path(folder).glob("*.parquet")):
-        raise UserError(f"column {columns[0]!r} is not in the parquet beside the tars, and {folder} has none either")
+        raise UserError(
+            f"column {columns[0]!r} is not in the parquet beside the tars, and {folder} has none: fetch one"
+        )
     try:
         metadata = pads.dataset(sorted(Path(folder).glob("*.parquet")), format="parquet")
         found = {name: column_named(name, metadata.schema.names) for name in ["uid", *columns]}
         absent = [name for name, column in found.items() if column is None]
         if absent:
             there = ", ".join(metadata.schema.names)
-            raise UserError(f"column {absent[0]!r} is neither beside the tars nor in {folder}, which has {there}")
+            raise UserError(
+                f"column {absent[0]!r} is neither beside the tars nor in {folder}; choose one of these: {there}"
+            )
         parts = []
         for batch in metadata.to_batches(columns={name: pads.field(str(column)) for name, column in found.items()}):
             table = pa.Table.from_batches([batch])

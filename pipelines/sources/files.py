@@ -34,7 +34,7 @@ def checked_root(root: str, what: str = "folder") -> str:
     if not path.is_dir():
         raise UserError(f"{what} {readable(str(path))} is a file; give the folder that holds it")
     if not os.access(path, os.R_OK | os.X_OK):
-        raise UserError(f"{what} {readable(str(path))} cannot be listed: permission denied")
+        raise UserError(f"{what} {readable(str(path))} cannot be listed: permission denied; make it readable for you")
     return str(path)
 
 
@@ -46,7 +46,7 @@ def walk(root: str) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
 
     def fail(error: OSError) -> None:
-        raise UserError(f"cannot list {readable(str(error.filename))}: {error.strerror}")
+        raise UserError(f"cannot list {readable(str(error.filename))}: {error.strerror}; make it readable")
 
     for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
         status = os.stat(folder)  # noqa: PTH116 - a path given as text stays text
@@ -161,7 +161,7 @@ def read_list(root: str, path: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"cannot read {readable(below(root, path))}: {error.strerror}") from error
+        raise UserError(f"cannot read {readable(below(root, path))}: {error.strerror}; make it readable") from error
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -32,7 +32,7 @@ class FolderSource:
         object.__setattr__(self, "paths", tuple(checked_root(path) for path in self.paths))
         check_rate(self.video_stills, "--video-stills")
         if len(self.roots) < len(self.paths):
-            raise UserError(f"two folders have the same name, so their keys would mix: {', '.join(self.paths)}")
+            raise UserError(f"two folders have the same name, so keys would mix; rename one: {', '.join(self.paths)}")
 
     @property
     def roots(self) -> Mapping[str, str]:

@@ -55,7 +55,7 @@ def _names(folder: str) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise FramesError("unreadable", f"{readable(folder)}: {error.strerror}") from error
+        raise FramesError("unreadable", f"{readable(folder)}: {error.strerror}; make it readable") from error
 
 
 def with_gaps(frames: Frames, first: int | None = None, last: int | None = None) -> Frames:
@@ -93,4 +93,4 @@ def names_in(root: str, folder: str) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise UserError(f"cannot list {readable(path)}: {error.strerror}") from error
+        raise UserError(f"cannot list {readable(path)}: {error.strerror}; make it readable") from error
