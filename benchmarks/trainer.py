@@ -17,8 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import machine
 
 from trainer import recipes
+from trainer.batches import Batch
 from trainer.config import RunConfig, StageConfig
 from trainer.generate import BATCH, Sampling, generate
+from trainer.mesh import make_mesh
 from trainer.step import init_state, make_step
 
 PROMPT, NEW = 256, 768  # tokens; one image given, three generated
@@ -27,13 +29,13 @@ PROMPT, NEW = 256, 768  # tokens; one image given, three generated
 def step_seconds(config: RunConfig, stage: StageConfig, context: int, steps: int) -> float:
     """Returns the median time of one step on random codes, compilation left out."""
     codes = np.random.default_rng(0).integers(0, config.model.codebook_size, (stage.batch_sentences, context))
-    batch = (codes.astype(np.uint16), np.zeros(stage.batch_sentences, np.int32))
+    batch = Batch(codes.astype(np.uint16), np.zeros(stage.batch_sentences, np.int32))
     state = init_state(config)
-    step = make_step(config, stage, 0, 1).lower(state, *batch).compile()
+    step = make_step(config, stage, 0, 1, make_mesh(config.compute)).lower(state, batch).compile()
     times = []
     for _ in range(steps + 1):
         began = time.perf_counter()
-        state, metrics = step(state, *batch)
+        state, metrics = step(state, batch)
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])

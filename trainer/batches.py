@@ -1,38 +1,82 @@
-"""The batch of a step, read ahead by a thread, laid over the devices."""
+"""The batch of a step, read ahead by a thread, laid over the devices of all hosts."""
 
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Int32, Int64, UInt16
+from jax.sharding import Mesh
+from jaxtyping import Array, Float16, Int32, Int64, UInt16
 
 from manifests.corpus import Corpus
+from trainer.mesh import batch_parts, over_batch
 from visent.errors import UserError
 
 AHEAD = 2  # batches ready or being read besides the one in use
 FETCHED_AHEAD = 8  # batches whose shards are being fetched before they are read
+LANES = 64  # manifests.lanes: what stands together in a batch is read from the same shards
 
 T = TypeVar("T")
 
 
-def batch(
-    corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int
-) -> tuple[UInt16[np.ndarray, "b context"], Int32[np.ndarray, " b"]]:
-    """Returns codes and task ids of a stage's step: a pure function of (lock digest, seed, step)."""
-    return corpus.sentences(stage, _numbers(step, batch_sentences), seed)
+class Likeliest(NamedTuple):
+    """What a teacher thought likeliest at each position: codes, and the logarithms of their probabilities."""
+
+    codes: UInt16[Any, "b t k"]
+    log_probabilities: Float16[Any, "b t k"]
 
 
-def prefetch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int) -> None:
-    """Starts to fetch and decode what the batch of a later step needs, without waiting for it."""
-    corpus.prefetch(stage, _numbers(step, batch_sentences), seed)
+class Batch(NamedTuple):
+    """What one step reads; `likeliest` only where a teacher was cached. Arrays of numpy or of JAX."""
+
+    codes: UInt16[Any, "b t"]
+    tasks: Int32[Any, " b"]
+    likeliest: Likeliest | None = None
 
 
-def _numbers(step: int, batch_sentences: int) -> Int64[np.ndarray, " b"]:
-    return np.arange(step * batch_sentences, (step + 1) * batch_sentences, dtype=np.int64)
+def numbers(step: int, batch_sentences: int) -> Int64[np.ndarray, " b"]:
+    """Returns the numbers of the sentences of a stage's step, in the order of the batch's rows.
+
+    Sentences of one lane stand together (by the reversed bits of their lane), so that hosts that take equal parts of
+    the batch, one after the other, read different shards, and a batch does not depend on how many hosts there are.
+    """
+    lanes = int(np.gcd(batch_sentences, LANES))
+    bits = lanes.bit_length() - 1
+    reversed_bits = np.array([int(f"{lane:0{bits}b}"[::-1], 2) if bits else 0 for lane in range(lanes)])
+    return step * batch_sentences + np.argsort(reversed_bits[np.arange(batch_sentences) % lanes], kind="stable")
+
+
+def batch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: slice = slice(None)) -> Batch:
+    """Returns rows of the batch of a stage's step: a pure function of (lock digest, seed, step)."""
+    return Batch(*corpus.sentences(stage, numbers(step, batch_sentences)[rows], seed))
+
+
+def prefetch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: slice = slice(None)) -> None:
+    """Starts to fetch and decode what rows of the batch of a later step need, without waiting for it."""
+    corpus.prefetch(stage, numbers(step, batch_sentences)[rows], seed)
+
+
+def own_rows(mesh: Mesh, batch_sentences: int) -> slice:
+    """Returns which rows of a batch lie on this host's devices."""
+    places: Any = over_batch(mesh).addressable_devices_indices_map((batch_sentences,))
+    starts, ends = zip(*(place[0].indices(batch_sentences)[:2] for place in places.values()), strict=True)
+    return slice(min(starts), max(ends))
+
+
+def spread(mesh: Mesh, rows: slice, batch_sentences: int, own: Any) -> Any:
+    """Lays a batch over all devices; `own` is a tree of arrays with this host's `rows` of it."""
+    lies = over_batch(mesh)
+
+    def place(array: np.ndarray) -> Array:
+        def part(index: Any) -> np.ndarray:
+            start, end, _ = index[0].indices(batch_sentences)
+            return array[start - rows.start : end - rows.start]
+
+        return jax.make_array_from_callback((batch_sentences, *array.shape[1:]), lies, part)
+
+    return jax.tree.map(place, own)
 
 
 def read_ahead(make: Callable[[int], T], steps: range) -> Generator[T, None, None]:
@@ -53,26 +97,14 @@ def read_ahead(make: Callable[[int], T], steps: range) -> Generator[T, None, Non
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def data_mesh() -> Mesh:
-    """Returns all devices in a row: each takes an equal part of a batch, and holds all parameters."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the layout of what every device holds whole."""
-    return NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
-
-
-def split_over(mesh: Mesh) -> NamedSharding:
-    """Returns the layout of a batch: its first axis in parts, one for each device."""
-    return NamedSharding(mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
-
-
-def check_divides(batch_sentences: int, mesh: Mesh, setting: str) -> None:
-    """Raises a `UserError` where a batch does not split evenly over the devices."""
-    if batch_sentences % mesh.size:
-        low = batch_sentences // mesh.size * mesh.size
+def check_divides(batch_sentences: int, microbatches: int, mesh: Mesh, stage: str) -> None:
+    """Raises a `UserError` where a stage's microbatches do not split evenly over the devices."""
+    unit = batch_parts(mesh) * microbatches
+    if batch_sentences % unit:
+        setting = f"stages.{stage}.batch_sentences"
+        low = batch_sentences // unit * unit
+        parts = f" in {microbatches} microbatches" if microbatches > 1 else ""
         raise UserError(
-            f"{setting} is {batch_sentences}: expected a multiple of the {mesh.size} devices; "
-            f"use --set {setting}={low or mesh.size} or {low + mesh.size}"
+            f"{setting} is {batch_sentences}: expected a multiple of {unit}, for {batch_parts(mesh)} parts of the "
+            f"mesh{parts}; use --set {setting}={low or unit} or {low + unit}"
         )

@@ -1,19 +1,23 @@
-"""What a training run is: model, stages and bookkeeping, as frozen dataclasses with typed overrides."""
+"""What a training run is: model, stages, how it is computed, and bookkeeping, as frozen dataclasses."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from visent.errors import UserError
+from visent.errors import UserError, unknown
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Remat = Literal["none", "dots", "full", "auto"]
+Kernel = Literal["auto", "cudnn", "splash", "xla", "blocked"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """A LLaMA decoder: RMSNorm, RoPE, SwiGLU, no biases, input and output embeddings apart.
 
-    The vocabulary is the tokenizer's codebook and one token more, which begins every sentence.
+    The vocabulary is the tokenizer's codebook and a few tokens more; the first of these begins every sentence.
     """
 
     name: str
@@ -22,24 +26,20 @@ class ModelConfig:
     heads: int
     layers: int
     codebook_size: int = 8192
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False  # recompute each layer in the backward pass: less memory, about a third more work
+    special_tokens: int = 64  # after the codes, never generated; so many that the vocabulary divides into tiles
+    embedding: Literal["learned", "codebook"] = "learned"  # codebook: the tokenizer's, frozen, and a learned projection
+    codebook_width: int = 64  # of each vector of the frozen codebook
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-6
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "mlp", "heads", "layers", "codebook_size"):
+        for name in ("hidden", "mlp", "heads", "layers", "codebook_size", "special_tokens", "codebook_width"):
             _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
         _require(
             self.hidden % (2 * self.heads) == 0, "model.hidden", self.hidden, f"a multiple of 2 x {self.heads} heads"
         )
-        _require(
-            self.compute_dtype in ("float32", "bfloat16"),
-            "model.compute_dtype",
-            self.compute_dtype,
-            "float32 or bfloat16",
-        )
+        _require_one_of(self.embedding, ("learned", "codebook"), "model.embedding")
 
     @property
     def head_dim(self) -> int:
@@ -48,8 +48,8 @@ class ModelConfig:
 
     @property
     def vocabulary(self) -> int:
-        """Codes and the begin token."""
-        return self.codebook_size + 1
+        """Codes and special tokens."""
+        return self.codebook_size + self.special_tokens
 
     @property
     def begin(self) -> int:
@@ -62,15 +62,81 @@ class ModelConfig:
         return 4 * self.hidden**2 + 3 * self.hidden * self.mlp
 
     @property
-    def parameters(self) -> int:
-        """All parameters: embeddings, matrices and norms."""
-        norms = self.hidden * (2 * self.layers + 1)
-        return self.layers * self.layer_parameters + 2 * self.vocabulary * self.hidden + norms
+    def embedding_parameters(self) -> int:
+        """Trained parameters of the input embedding; a frozen codebook is not among them."""
+        rows = self.vocabulary if self.embedding == "learned" else self.codebook_width + self.special_tokens
+        return rows * self.hidden
 
-    def flops_per_token(self, context: int) -> float:
-        """Multiply-adds of one trained token times two, forward and backward; attention counted causally."""
+    @property
+    def parameters(self) -> int:
+        """All trained parameters: embeddings, matrices and norms."""
+        norms = self.hidden * (2 * self.layers + 1)
+        return self.layers * self.layer_parameters + self.embedding_parameters + self.vocabulary * self.hidden + norms
+
+    def flops_per_token(self, context: int, *, causal: bool = True) -> float:
+        """Multiply-adds of one trained token times two, forward and backward, without recomputation.
+
+        6 for each matrix parameter, and 12 x layers x hidden x context for attention (PaLM, appendix B), half of it
+        where only what the causal mask leaves is counted.
+        """
         matrices = self.layers * self.layer_parameters + self.vocabulary * self.hidden
-        return 6.0 * matrices + 6.0 * self.layers * self.hidden * context
+        if self.embedding == "codebook":
+            matrices += self.codebook_width * self.hidden
+        return 6.0 * matrices + (6.0 if causal else 12.0) * self.layers * self.hidden * context
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """How a model is computed. None of this changes what it is: a run may go on with other values.
+
+    The devices form a mesh of `data` x `fsdp` x `tensor`: batches are split over the first two, parameters and moments
+    over the last two; `data` 0 takes the devices that the others leave.
+    """
+
+    precision: Precision = "auto"  # of products; parameters and sums are float32. auto: bfloat16 on accelerators
+    remat: Remat = "auto"  # what the backward pass computes again: nothing, all but products, all, or what memory needs
+    attention: Kernel = "auto"  # auto: cudnn on GPU, splash on TPU, blocked on CPU, each probed at the start
+    block_tokens: int = 0  # blockwise parallel transformer: positions per block of attention and mlp; 0 for whole
+    loss_chunk_tokens: int = 16_384  # logits exist for at most this many tokens of a device at once
+    data: int = 0
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        _require_one_of(self.precision, get_args(Precision), "compute.precision")
+        _require_one_of(self.remat, get_args(Remat), "compute.remat")
+        _require_one_of(self.attention, get_args(Kernel), "compute.attention")
+        for name in ("loss_chunk_tokens", "fsdp", "tensor"):
+            _require(getattr(self, name) > 0, f"compute.{name}", getattr(self, name), "a positive number")
+        for name in ("block_tokens", "data"):
+            _require(getattr(self, name) >= 0, f"compute.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """A teacher (DeLVM section 3.3): cross-entropy x `cross_entropy` + T squared x KL(teacher, student) x `divergence`.
+
+    The teacher is either a run, whose newest checkpoint is computed beside the student, or a folder of the likeliest
+    codes that `visent teacher` wrote before.
+    """
+
+    teacher: str | None = None  # folder of a run
+    cached: str | None = None  # folder of its cached logits
+    cross_entropy: float = 1.0
+    divergence: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(not (self.teacher and self.cached), "distill.cached", self.cached, "none beside distill.teacher")
+        for name in ("cross_entropy", "divergence"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, f"distill.{name}", value, "0 or more")
+        _require(0 < self.temperature < math.inf, "distill.temperature", self.temperature, "more than 0")
+
+    @property
+    def on(self) -> bool:
+        """Whether there is a teacher."""
+        return bool(self.teacher or self.cached)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +152,7 @@ class StageConfig:
     final_learning_rate: float
     warmup_steps: int = 0
     context: int | None = None  # tokens per sentence; None takes the manifest's
+    microbatches: int = 1  # a batch is computed in so many equal parts, one after the other
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
@@ -96,6 +163,13 @@ class StageConfig:
     def __post_init__(self) -> None:
         _require(self.steps >= 0, "steps", self.steps, "0 or more")
         _require(self.batch_sentences > 0, "batch_sentences", self.batch_sentences, "a positive number")
+        parts = self.microbatches
+        _require(
+            parts > 0 and self.batch_sentences % parts == 0,
+            "microbatches",
+            parts,
+            f"a divisor of {self.batch_sentences}",
+        )
         _require(
             0 <= self.warmup_steps <= max(self.steps, 0), "warmup_steps", self.warmup_steps, f"0 to {self.steps} steps"
         )
@@ -114,18 +188,24 @@ class RunConfig:
     recipe: str
     model: ModelConfig
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    start: str | None = None  # folder of a run whose newest checkpoint gives the first parameters
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl
     checkpoint_every: int = 1000  # steps between checkpoints; a stage's end always has one
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = 2  # the newest so many are kept, and those of stages' ends
+    keep_every: int = 0  # checkpoints of steps divisible by this are kept for good; 0 for none
     evaluate_every: int = 0  # steps between held-out evaluations besides those at a stage's end; 0 for none
     evaluate_sentences: int = 64  # of each task, at most
-    loss_chunk_tokens: int = 16_384  # logits exist for at most this many tokens at once
+    sample_every: int = 0  # steps between sheets of generated images; 0 for none
+    sample_sentences: int = 4  # of each task, on such a sheet
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_sentences", "loss_chunk_tokens"):
+        for name in ("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_sentences", "sample_sentences"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
-        _require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "0 or more")
+        for name in ("evaluate_every", "sample_every", "keep_every"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 up to 2**32 - 1")
 
     def to_json(self) -> dict[str, Any]:
@@ -141,7 +221,9 @@ class RunConfig:
         """
         try:
             stages = {name: StageConfig(**stage) for name, stage in data["stages"].items()}
-            return cls(**{**data, "model": ModelConfig(**data["model"]), "stages": stages})
+            parts = {"model": ModelConfig, "compute": ComputeConfig, "distill": DistillConfig}
+            made = {name: kind(**data[name]) for name, kind in parts.items()}
+            return cls(**{**data, **made, "stages": stages})
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"run configuration does not fit this version of visent ({error}): "
@@ -152,3 +234,8 @@ class RunConfig:
 def _require(holds: bool, name: str, got: object, expected: str) -> None:
     if not holds:
         raise UserError(f"{name} is {got!r}: expected {expected}; change it with --set")
+
+
+def _require_one_of(value: str, names: tuple[str, ...], setting: str) -> None:
+    if value not in names:
+        raise unknown(setting, value, names)

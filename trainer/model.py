@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from trainer.attention import cached_attention, causal_attention
-from trainer.config import ModelConfig
+from trainer.config import ComputeConfig, ModelConfig
+from trainer.mesh import BATCH, constrain
 
 Params = dict[str, Any]  # nested; leaves are float32 arrays, those of "layers" stacked along axis 0
 
@@ -46,30 +48,46 @@ def rotate(x: Float[Array, "b t h d"], by: Rope) -> Float[Array, "b t h d"]:
     return jnp.concatenate((low * cos - high * sin, high * cos + low * sin), axis=-1).astype(x.dtype)
 
 
-def _linear(config: ModelConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
+def dtype_of(compute: ComputeConfig) -> Any:
+    """Returns the type in which products are computed."""
+    if compute.precision == "auto":
+        return np.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    return np.dtype(jnp.bfloat16 if compute.precision == "bfloat16" else jnp.float32)
+
+
+def cast(params: Params, compute: ComputeConfig) -> Params:
+    """Returns the matrices in the type of products, so that devices exchange them in it; norms stay float32."""
+    half = dtype_of(compute)
+    halved: Params = jax.tree_util.tree_map_with_path(
+        lambda path, p: p if path[-1].key == "scale" else p.astype(half), params
+    )
+    return halved
+
+
+def _linear(config: ModelConfig, compute: ComputeConfig, inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(
         inputs,
         outputs,
         use_bias=False,
-        dtype=jnp.dtype(config.compute_dtype),
+        dtype=dtype_of(compute),
         kernel_init=nnx.initializers.normal(config.init_std),
         rngs=rngs,
     )
 
 
-def _norm(config: ModelConfig, rngs: nnx.Rngs) -> nnx.RMSNorm:
-    return nnx.RMSNorm(config.hidden, epsilon=config.norm_epsilon, dtype=jnp.dtype(config.compute_dtype), rngs=rngs)
+def _norm(config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> nnx.RMSNorm:
+    return nnx.RMSNorm(config.hidden, epsilon=config.norm_epsilon, dtype=dtype_of(compute), rngs=rngs)
 
 
 class Attention(nnx.Module):
     """Causal self-attention with rotary positions."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
         self.heads = config.heads
-        self.query = _linear(config, config.hidden, config.hidden, rngs)
-        self.key = _linear(config, config.hidden, config.hidden, rngs)
-        self.value = _linear(config, config.hidden, config.hidden, rngs)
-        self.out = _linear(config, config.hidden, config.hidden, rngs)
+        self.query = _linear(config, compute, config.hidden, config.hidden, rngs)
+        self.key = _linear(config, compute, config.hidden, config.hidden, rngs)
+        self.value = _linear(config, compute, config.hidden, config.hidden, rngs)
+        self.out = _linear(config, compute, config.hidden, config.hidden, rngs)
 
     def project(
         self, x: Float[Array, "b t d"], by: Rope
@@ -86,13 +104,13 @@ class Attention(nnx.Module):
 class Layer(nnx.Module):
     """Attention, then a gated feed-forward network, each on normalised input and added back."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        self.attention_norm = _norm(config, rngs)
-        self.attention = Attention(config, rngs)
-        self.mlp_norm = _norm(config, rngs)
-        self.gate = _linear(config, config.hidden, config.mlp, rngs)
-        self.up = _linear(config, config.hidden, config.mlp, rngs)
-        self.down = _linear(config, config.mlp, config.hidden, rngs)
+    def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
+        self.attention_norm = _norm(config, compute, rngs)
+        self.attention = Attention(config, compute, rngs)
+        self.mlp_norm = _norm(config, compute, rngs)
+        self.gate = _linear(config, compute, config.hidden, config.mlp, rngs)
+        self.up = _linear(config, compute, config.hidden, config.mlp, rngs)
+        self.down = _linear(config, compute, config.mlp, config.hidden, rngs)
 
     def feed_forward(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """Adds the feed-forward network's result to `x`."""
@@ -124,19 +142,19 @@ class Layer(nnx.Module):
 class Llama(nnx.Module):
     """Tokens to final hidden states; `logits` is apart so that losses can ask for few positions at a time."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs) -> None:
-        self.config = config
+    def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
+        self.config, self.compute = config, compute
         self.embedding = nnx.Embed(
             config.vocabulary,
             config.hidden,
-            dtype=jnp.dtype(config.compute_dtype),
+            dtype=dtype_of(compute),
             embedding_init=nnx.initializers.normal(config.init_std),
             rngs=rngs,
         )
         split: Any = nnx.split_rngs(splits=config.layers)
-        self.layers = split(nnx.vmap(lambda keys: Layer(config, keys), in_axes=0, out_axes=0))(rngs)
-        self.norm = _norm(config, rngs)
-        self.head = _linear(config, config.hidden, config.vocabulary, rngs)
+        self.layers = split(nnx.vmap(lambda keys: Layer(config, compute, keys), in_axes=0, out_axes=0))(rngs)
+        self.norm = _norm(config, compute, rngs)
+        self.head = _linear(config, compute, config.hidden, config.vocabulary, rngs)
 
     def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         """Returns the normalised hidden state of every position."""
@@ -175,14 +193,14 @@ class Llama(nnx.Module):
             x, pair = nnx.merge(graph, layer)(x, by)
             return x, pair if keep else None
 
-        run = jax.checkpoint(run) if self.config.remat else run  # type: ignore[assignment]
-        x, pairs = jax.lax.scan(run, self.embedding(tokens), stacked)
+        run = jax.checkpoint(run) if self.compute.remat == "full" else run  # type: ignore[assignment]
+        x, pairs = jax.lax.scan(run, constrain(self.embedding(tokens), BATCH), stacked)
         return self.norm(x), pairs
 
 
-def definition(config: ModelConfig) -> nnx.GraphDef[Llama]:
+def definition(config: ModelConfig, compute: ComputeConfig | None = None) -> nnx.GraphDef[Llama]:
     """Returns the model's static half; `nnx.merge(definition, params)` inside a jitted function is the model."""
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Llama(config, nnx.Rngs(0))))
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Llama(config, compute or ComputeConfig(), nnx.Rngs(0))))
     return graph
 
 
@@ -190,7 +208,7 @@ def init(config: ModelConfig, seed: int) -> Params:
     """Returns fresh parameters, a function of the configuration and the seed."""
 
     def make() -> Params:
-        params: Params = nnx.to_pure_dict(nnx.state(Llama(config, nnx.Rngs(seed))))
+        params: Params = nnx.to_pure_dict(nnx.state(Llama(config, ComputeConfig(), nnx.Rngs(seed))))
         return params
 
     fresh: Params = jax.jit(make)()

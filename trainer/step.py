@@ -1,4 +1,4 @@
-"""One training step, compiled once for each stage."""
+"""One training step, compiled once for each stage: gradients in microbatches, AdamW, sums by task."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, UInt16
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
+from trainer import mesh as meshes
 from trainer import model as llama
-from trainer.config import ModelConfig, RunConfig, StageConfig
+from trainer.batches import Batch
+from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
 from trainer.losses import SentenceSums, TaskSums, by_task, sentence_sums
 from trainer.optimizer import direction, learning_rate
 
@@ -33,6 +36,9 @@ class StepMetrics(NamedTuple):
     tasks: TaskSums
 
 
+Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+
+
 def init_state(config: RunConfig) -> TrainState:
     """Returns the state before the first step: a function of the model and the seed."""
     params = llama.init(config.model, config.seed)
@@ -49,39 +55,66 @@ def begin_stage(state: TrainState, stage: StageConfig) -> TrainState:
     return state._replace(moments=direction(stage).init(state.params)) if stage.reset_moments else state
 
 
-def make_step(config: RunConfig, stage: StageConfig, first_step: int, tasks: int) -> Any:
+def make_step(config: RunConfig, stage: StageConfig, first_step: int, tasks: int, mesh: Mesh) -> Any:
     """Returns the jitted step of a stage that begins at `first_step` of the run and has `tasks` tasks.
 
-    The step takes codes `uint16[b t]` and task ids `int32[b]`; the state it is given is consumed.
+    The step takes a state, which it consumes, and a batch; both lie on `mesh` as `mesh.layout` and `over_batch` say.
     """
-    graph = llama.definition(config.model)
     optimizer = direction(stage)
+    gradient_of = jax.value_and_grad(_objective(config), has_aux=True)
+    lies = meshes.layout(mesh, jax.eval_shape(lambda: init_state(config)))
 
-    def loss_of(params: llama.Params, codes: Int[Array, "b t"]) -> tuple[Float[Array, ""], SentenceSums]:
-        sums = sentence_sums(nnx.merge(graph, params), codes, config.loss_chunk_tokens)
-        return sums.loss.sum() / codes.size, sums
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(
-        state: TrainState, codes: UInt16[Array, "b t"], task_ids: Int[Array, " b"]
-    ) -> tuple[TrainState, StepMetrics]:
-        wide = codes.astype(jnp.int32)
-        (loss, sums), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params, wide)
+    @partial(jax.jit, donate_argnums=0, out_shardings=(lies, meshes.replicated(mesh)))
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        loss, sums, gradient = _accumulated(gradient_of, state.params, batch, stage.microbatches)
         updates, moments = optimizer.update(gradient, state.moments, state.params)
         rate = learning_rate(stage, state.step - first_step)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        metrics = StepMetrics(loss, optax.global_norm(gradient), rate, by_task(sums, task_ids, tasks, codes.shape[1]))
-        return TrainState(params, moments, state.step + 1), metrics
+        by = by_task(sums, batch.tasks, tasks, batch.codes.shape[1])
+        return TrainState(params, moments, state.step + 1), StepMetrics(loss, optax.global_norm(gradient), rate, by)
 
     return step
 
 
-def make_evaluation(config: ModelConfig, loss_chunk_tokens: int) -> Callable[[llama.Params, Any], SentenceSums]:
-    """Returns the jitted function from parameters and codes `uint16[b t]` to sums by sentence."""
-    graph = llama.definition(config)
+def _objective(config: RunConfig) -> Callable[[llama.Params, Batch], tuple[Float[Array, ""], SentenceSums]]:
+    graph = llama.definition(config.model, config.compute)
 
-    @jax.jit
-    def evaluate(params: llama.Params, codes: UInt16[Array, "b t"]) -> SentenceSums:
-        return sentence_sums(nnx.merge(graph, params), codes.astype(jnp.int32), loss_chunk_tokens)
+    def objective(params: llama.Params, batch: Batch) -> tuple[Float[Array, ""], SentenceSums]:
+        model = nnx.merge(graph, llama.cast(params, config.compute))
+        sums = sentence_sums(model, batch.codes.astype(jnp.int32), config.compute.loss_chunk_tokens)
+        return sums.loss.sum() / batch.codes.size, sums
+
+    return objective
+
+
+def _accumulated(gradient_of: Any, params: llama.Params, batch: Batch, parts: int) -> tuple[Any, SentenceSums, Any]:
+    """Returns mean loss, sums by sentence in the batch's order, and mean gradient, of `parts` microbatches in turn.
+
+    Row i belongs to microbatch i mod parts, so that every device has an equal part of each.
+    """
+    if parts == 1:
+        (loss, sums), gradient = gradient_of(params, batch)
+        return loss, sums, gradient
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], SentenceSums]:
+        (loss, sums), gradient = gradient_of(params, part)
+        return (carry[0] + loss / parts, jax.tree.map(lambda a, g: a + g / parts, carry[1], gradient)), sums
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (loss, gradient), sums = jax.lax.scan(add, (jnp.zeros(()), zeros), split)
+    return loss, jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1), sums), gradient
+
+
+def make_evaluation(
+    config: ModelConfig, compute: ComputeConfig, mesh: Mesh
+) -> Callable[[llama.Params, Any], SentenceSums]:
+    """Returns the jitted function from parameters and codes `uint16[b t]` to sums by sentence, on every device."""
+    graph = llama.definition(config, compute)
+
+    @partial(jax.jit, out_shardings=meshes.replicated(mesh))
+    def evaluate(params: llama.Params, codes: Any) -> SentenceSums:
+        model = nnx.merge(graph, llama.cast(params, compute))
+        return sentence_sums(model, codes.astype(jnp.int32), compute.loss_chunk_tokens)
 
     return evaluate

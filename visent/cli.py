@@ -22,8 +22,8 @@ COMMANDS = {
     "export": ("manifests.exchange.commands", "export", "Write a corpus as LVM's, DeLVM's, Parquet or for the Hub."),
     "import": ("manifests.exchange.commands", "import_", "Make a dataset of token files of LVM or DeLVM."),
     "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
-    "train": ("trainer.cli", "train", "Train a model on the shards that a lock names."),
-    "generate": ("trainer.cli", "generate", "Generate images that continue a prompt."),
+    "train": ("trainer.commands.train", "train", "Train a model on the shards that a lock names."),
+    "generate": ("trainer.commands.generate", "generate", "Generate images that continue a prompt."),
     "demo": ("visent.demo.cli", "demo", "Run everything on real media, small, and write a report."),
 }
 

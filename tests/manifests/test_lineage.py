@@ -79,9 +79,10 @@ def codes_of(lock: Lock, dataset: str, key: str, view: int) -> dict[str, np.ndar
 
 @pytest.mark.parametrize("step", [0, 7, 40])
 def test_the_rows_of_a_step_hold_the_codes_that_the_trainer_reads(lock: Lock, reads: Reads, step: int) -> None:
-    from trainer.batches import batch
+    from trainer.batches import batch, numbers
 
-    codes, ids = batch(reads.corpus, "sequences", step, BATCH, 3)
+    codes, ids, _ = batch(reads.corpus, "sequences", step, BATCH, 3)
+    order = numbers(step, BATCH) - step * BATCH
     sentences: dict[int, list[np.ndarray]] = {}
     tasks: dict[int, str] = {}
     for example in examples_of_step(reads, step):
@@ -91,8 +92,8 @@ def test_the_rows_of_a_step_hold_the_codes_that_the_trainer_reads(lock: Lock, re
             sentences.setdefault(example.sentence, []).append(stored[role] if frame is None else stored[role][frame])
         tasks[example.sentence] = example.task
     assert list(sentences) == list(range(step * BATCH, (step + 1) * BATCH))
-    assert np.array_equal(np.stack([np.concatenate(images) for images in sentences.values()]), codes)
-    assert list(tasks.values()) == [reads.corpus.task_names("sequences")[i] for i in ids]
+    assert np.array_equal(np.stack([np.concatenate(images) for images in sentences.values()])[order], codes)
+    assert [tasks[step * BATCH + at] for at in order] == [reads.corpus.task_names("sequences")[i] for i in ids]
 
 
 def test_rows_are_those_that_stand_at_their_number_in_their_shard(lock: Lock, reads: Reads) -> None:

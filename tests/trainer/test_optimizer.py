@@ -8,8 +8,10 @@ import pytest
 from flax import nnx
 
 from trainer import model as llama
+from trainer.batches import Batch
 from trainer.config import StageConfig
 from trainer.losses import sentence_sums
+from trainer.mesh import make_mesh
 from trainer.optimizer import decayed, learning_rate
 from trainer.step import begin_stage, init_state, make_step
 
@@ -48,7 +50,7 @@ def test_a_step_is_optaxs_adamw_with_clipping(config):
     state = init_state(config)
     params = jax.tree.map(jnp.copy, state.params)
     codes = np.random.default_rng(0).integers(0, 64, (8, 16)).astype(np.uint16)
-    step = make_step(config, stage, 0, 1)
+    step = make_step(config, stage, 0, 1, make_mesh(config.compute))
 
     @jax.jit
     @jax.grad
@@ -62,7 +64,7 @@ def test_a_step_is_optaxs_adamw_with_clipping(config):
     )
     oracle_state, update = oracle.init(params), jax.jit(oracle.update)
     for _ in range(3):
-        state, metrics = step(state, codes, np.zeros(8, np.int32))
+        state, metrics = step(state, Batch(codes, np.zeros(8, np.int32)))
         updates, oracle_state = update(gradient_of(params), oracle_state, params)
         params = optax.apply_updates(params, updates)
         assert float(metrics.gradient_norm) > 0.05

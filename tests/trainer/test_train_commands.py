@@ -48,7 +48,8 @@ def test_help_of_the_commands_shows_an_example_and_loads_nothing_heavy():
         code, out, _ = finished(command, "--help")
         assert code == 0
         assert f"visent {command} " in out
-    script = "import sys, trainer.cli; print([m for m in ('jax', 'numpy', 'pyarrow', 'PIL') if m in sys.modules])"
+    heavy = "('jax', 'numpy', 'pyarrow', 'PIL')"
+    script = f"import sys, trainer.commands.train; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
@@ -112,7 +113,7 @@ def test_four_devices_give_the_losses_of_one(manifest, tmp_path):
         assert a == pytest.approx(b, abs=2e-4)
     code, _, err = train(manifest, tmp_path / "odd", "--set", "stages.images.batch_sentences=6", env=flags)
     assert code == 1
-    assert "multiple of the 4 devices; use --set stages.images.batch_sentences=4 or 8" in err
+    assert "multiple of 4, for 4 parts of the mesh; use --set stages.images.batch_sentences=4 or 8" in err
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from manifests.commands.lineage import lineage
 from manifests.corpus import Corpus
 from manifests.lock import resolve
-from trainer import batches, loop
+from trainer import batches, stage
 from trainer.checkpoint import Checkpoints, differences
 from trainer.journal import Journal
 from trainer.loop import train
@@ -61,7 +61,7 @@ def test_metrics_have_a_line_for_every_step_with_losses_by_task(done, config):
     assert [line["stage_step"] for line in lines] == [*range(1, 7), *range(1, 6)]
     assert set(lines[0]["per_task"]) == {"photos"}
     assert {task for line in lines[6:] for task in line["per_task"]} == {"photos", "edge", "rare"}
-    assert lines[0]["loss"] == pytest.approx(np.log(65), abs=0.05)
+    assert lines[0]["loss"] == pytest.approx(np.log(128), abs=0.05)
     assert lines[0]["learning_rate"] == pytest.approx(config.stages["images"].learning_rate / 2)
     for line in lines:
         assert all(0 <= task["accuracy"] <= 1 for task in line["per_task"].values())
@@ -70,7 +70,7 @@ def test_metrics_have_a_line_for_every_step_with_losses_by_task(done, config):
 
 def test_the_batch_s_loss_is_the_mean_of_its_tasks_weighed_by_sentences(done, config, lock):
     line = lines_of(done / "metrics.jsonl")[7]
-    _, tasks = batches.batch(Corpus(lock), "sequences", 1, 4, config.seed)
+    tasks = batches.batch(Corpus(lock), "sequences", 1, 4, config.seed).tasks
     names = Corpus(lock).task_names("sequences")
     assert line["loss"] == pytest.approx(np.mean([line["per_task"][names[t]]["loss"] for t in tasks]), rel=1e-5)
 
@@ -109,7 +109,7 @@ def test_a_run_that_failed_goes_on_with_the_same_losses(done, config, lock, tmp_
 
 
 def test_a_finished_run_does_nothing_more(copy, config, lock, monkeypatch):
-    monkeypatch.setattr(loop, "make_step", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(stage, "make_step", lambda *_: pytest.fail("it trained"))
     assert len(train(config, lock, copy)) == 2
 
 
@@ -177,10 +177,20 @@ def test_a_stage_that_the_manifest_lacks_or_another_context_is_refused(config, l
 
 def test_a_batch_is_the_sentences_of_its_step(lock):
     corpus = Corpus(lock)
-    codes, tasks = batches.batch(corpus, "sequences", 3, 4, 7)
-    expected, ids = corpus.sentences("sequences", np.arange(12, 16), 7)
-    np.testing.assert_array_equal(codes, expected)
-    np.testing.assert_array_equal(tasks, ids)
+    batch = batches.batch(corpus, "sequences", 3, 4, 7)
+    expected, ids = corpus.sentences("sequences", np.array([12, 14, 13, 15]), 7)
+    np.testing.assert_array_equal(batch.codes, expected)
+    np.testing.assert_array_equal(batch.tasks, ids)
+
+
+@pytest.mark.parametrize("size", [1, 8, 24, 96, 512])
+def test_hosts_that_take_equal_parts_of_a_batch_read_whole_lanes(size):
+    numbers = batches.numbers(3, size)
+    assert sorted(numbers) == list(range(3 * size, 4 * size))
+    for hosts in (2, 4, 8):
+        if size % hosts == 0:
+            for part in numbers.reshape(hosts, -1):
+                assert len(set(part % hosts)) == 1
 
 
 def test_reading_ahead_keeps_the_order_and_raises_where_the_error_is_due():

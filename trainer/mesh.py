@@ -1,0 +1,96 @@
+"""The devices of a run as a mesh, and what lies where on it.
+
+Three axes: `data` splits batches; `fsdp` splits batches, and parameters and moments too, which are gathered layer by
+layer; `tensor` splits heads, the feed-forward width and the vocabulary (Megatron: first a product by columns, then one
+by rows, and one sum over devices). The partitioner of XLA does the rest.
+"""
+
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+from trainer.config import ComputeConfig
+from visent.errors import UserError
+
+BATCH = ("data", "fsdp")  # the axes that a batch is split over
+AXES = ("data", "fsdp", "tensor")
+_BY_COLUMN = ("query", "key", "value", "gate", "up")  # each device computes some of a product's columns
+_BY_ROW = ("out", "down")  # each device has some of a product's rows; results are added
+
+
+def make_mesh(compute: ComputeConfig) -> Mesh:
+    """Returns all devices as a mesh of `data` x `fsdp` x `tensor`.
+
+    Raises:
+        UserError: the sizes do not fit the number of devices.
+    """
+    devices, others = jax.device_count(), compute.fsdp * compute.tensor
+    data = compute.data or max(devices // others, 1)
+    if data * others != devices:
+        raise UserError(
+            f"a mesh of {data} (data) x {compute.fsdp} (fsdp) x {compute.tensor} (tensor) wants {data * others} "
+            f"devices, there are {devices}: change compute.data, compute.fsdp or compute.tensor with --set; data 0 "
+            "takes what the others leave"
+        )
+    return jax.make_mesh((data, compute.fsdp, compute.tensor), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the layout of what every device holds whole."""
+    return NamedSharding(mesh, P())  # type: ignore[no-untyped-call]
+
+
+def over_batch(mesh: Mesh) -> NamedSharding:
+    """Returns the layout of a batch: its first axis in parts."""
+    return NamedSharding(mesh, P(BATCH))  # type: ignore[no-untyped-call]
+
+
+def layout(mesh: Mesh, tree: Any) -> Any:
+    """Returns the layout of every leaf (arrays or shapes) of parameters, moments or a whole `TrainState`."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _leaf_layout(mesh, _names(path), leaf.shape), tree)
+
+
+def batch_parts(mesh: Mesh) -> int:
+    """Returns into how many parts a batch is split."""
+    return int(mesh.shape["data"] * mesh.shape["fsdp"])
+
+
+def constrain(x: Float[Array, "..."], *axes: Any) -> Float[Array, "..."]:
+    """Lays `x` out over the axes of the current mesh (`jax.set_mesh`); without a mesh returns it as it is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    laid: Array = jax.lax.with_sharding_constraint(x, P(*axes))  # type: ignore[no-untyped-call]
+    return laid
+
+
+def _names(path: tuple[Any, ...]) -> list[str]:
+    return [str(getattr(key, "key", getattr(key, "name", ""))) for key in path]
+
+
+def _leaf_layout(mesh: Mesh, names: list[str], shape: tuple[int, ...]) -> NamedSharding:
+    spec = _spec(names, len(shape))
+    divides = [part is None or size % _parts(mesh, part) == 0 for part, size in zip(spec, shape, strict=True)]
+    return NamedSharding(mesh, P(*(part if ok else None for part, ok in zip(spec, divides, strict=True))))  # type: ignore[no-untyped-call]
+
+
+def _parts(mesh: Mesh, axes: str | tuple[str, ...]) -> int:
+    size = 1
+    for axis in (axes,) if isinstance(axes, str) else axes:
+        size *= mesh.shape[axis]
+    return size
+
+
+def _spec(names: list[str], dimensions: int) -> tuple[Any, ...]:
+    """Returns the axes of a leaf by its name; where a size does not divide, the caller leaves the dimension whole."""
+    whole: tuple[Any, ...] = (None,) * dimensions
+    if dimensions < 2 or names[-1] == "scale":
+        return whole
+    if any(name in _BY_COLUMN for name in names) or "head" in names:
+        return (*whole[:-2], "fsdp", "tensor")
+    if any(name in _BY_ROW for name in names):
+        return (*whole[:-2], "tensor", "fsdp")
+    return (*whole[:-1], ("fsdp", "tensor"))  # embeddings: looked up by row

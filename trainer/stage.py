@@ -1,0 +1,133 @@
+"""One stage of a run: its steps, with what is due after each."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer import batches
+from trainer.config import StageConfig
+from trainer.evaluate import heldout
+from trainer.mesh import batch_parts
+from trainer.metrics import Diverged, Window
+from trainer.step import TrainState, begin_stage, make_step
+from visent.errors import UserError
+from visent.progress import Track, track
+
+if TYPE_CHECKING:
+    from trainer.loop import Run
+
+
+class Stage:
+    """One stage of a run; `first` is the run's step at which it begins."""
+
+    def __init__(self, run: "Run", name: str, config: StageConfig, first: int) -> None:
+        self.run, self.name, self.config, self.first = run, name, config, first
+        self.last = first + config.steps
+        self.tasks = run.corpus.task_names(name)
+        self.rows = batches.own_rows(run.mesh, config.batch_sentences)
+        self.window = Window(self.tasks)
+        self.wait_seconds = 0.0
+        self.heldout: heldout.Heldout | None = None
+
+    def train(self, state: TrainState) -> TrainState:
+        """Runs the steps that are left, and the evaluation at the end if it is missing."""
+        begin = int(state.step)
+        if begin == self.first:
+            state = begin_stage(state, self.config)
+        if begin < self.last:
+            with track(self.name, self.last - begin, "steps") as bar, _explained(self):
+                state = self._steps(state, begin, bar)
+        if not self.run.is_evaluated(self.last):
+            self._evaluate(state, self.last)
+        return state
+
+    def _steps(self, state: TrainState, begin: int, bar: Track) -> TrainState:
+        with contextlib.closing(batches.read_ahead(self._batch, range(begin, self.last))) as waiting:
+            step_function = None
+            for step in range(begin + 1, self.last + 1):
+                batch = self._next(waiting)
+                if step_function is None:
+                    bar.advance(0, "compiling")
+                    made = make_step(self.run.config, self.config, self.first, len(self.tasks), self.run.mesh)
+                    step_function = made.lower(state, batch).compile()
+                    self.window.restart_clock()
+                    self.wait_seconds = 0.0
+                state, metrics = step_function(state, batch)
+                self.window.add(step, metrics)
+                self._report(state, step)
+                bar.advance(1, f"loss {self.window.loss:.3f}" if math.isfinite(self.window.loss) else "")
+        return state
+
+    def _batch(self, step: int) -> batches.Batch:
+        step, size, seed = step - self.first, self.config.batch_sentences, self.run.config.seed
+        batches.prefetch(self.run.corpus, self.name, step + batches.FETCHED_AHEAD, size, seed, self.rows)
+        own = batches.batch(self.run.corpus, self.name, step, size, seed, self.rows)
+        laid: batches.Batch = batches.spread(self.run.mesh, self.rows, size, own)
+        return laid
+
+    def _next(self, waiting: Iterator[batches.Batch]) -> batches.Batch:
+        began = time.monotonic()
+        batch = next(waiting)
+        self.wait_seconds += time.monotonic() - began
+        return batch
+
+    def _report(self, state: TrainState, step: int) -> None:
+        """Writes what is due after `step`: a line of metrics, a checkpoint, an evaluation."""
+        config, done, last = self.run.config, step - self.first, step == self.last
+        saves = last or step % config.checkpoint_every == 0
+        if saves or done % config.log_every == 0:
+            line = self.window.flush(self.wait_seconds)
+            self.wait_seconds = 0.0
+            self.run.metrics.write({"stage": self.name, "step": step, "stage_step": done, **line})
+        if saves:
+            self.run.checkpoints.save(state, dataclasses.replace(self.run.facts, stage=self.name))
+        evaluates = config.evaluate_every and done % config.evaluate_every == 0 and not last
+        if evaluates:
+            self._evaluate(state, step)
+        if saves or evaluates:
+            self.window.restart_clock()
+
+    def _evaluate(self, state: TrainState, step: int) -> None:
+        """Writes one line of eval.jsonl."""
+        if self.heldout is None and self.run.heldout is not None:
+            self.heldout = heldout.read(self.run.heldout, self.name, self.run.config.evaluate_sentences)
+        found = self.heldout
+        scores: Mapping[str, heldout.TaskScore] = {}
+        if found is not None and len(found.codes):
+            parts = batch_parts(self.run.mesh)
+            size = min(self.config.batch_sentences // self.config.microbatches, -(-len(found.codes) // parts) * parts)
+            scores = heldout.score(found, self.run.evaluate, state.params, size, self._put)
+        line = {
+            "stage": self.name,
+            "step": step,
+            "stage_step": step - self.first,
+            "per_task": {task: score.to_json() for task, score in scores.items()},
+            "without_heldout": self.tasks if found is None else found.missing,
+        }
+        self.run.evaluations.write(line)
+
+    def _put(self, codes: np.ndarray) -> Any:
+        rows = batches.own_rows(self.run.mesh, len(codes))
+        return batches.spread(self.run.mesh, rows, len(codes), codes[rows])
+
+
+@contextlib.contextmanager
+def _explained(stage: Stage) -> Iterator[None]:
+    """Turns divergence and a stop by the user into one line that says where the run stands."""
+    try:
+        yield
+    except Diverged as diverged:
+        kept = f"the last good checkpoint, step {stage.run.checkpoints.latest or 0}, is kept"
+        start = (diverged.step - 1 - stage.first) * stage.config.batch_sentences
+        raise UserError(
+            f"{diverged.what} is {diverged.value} at step {diverged.step} (stage {stage.name!r}, sentences {start} to "
+            f"{start + stage.config.batch_sentences - 1}): {kept}; to go on from it use a lower rate, as "
+            f"--set stages.{stage.name}.learning_rate={stage.config.learning_rate / 3:.2g} --allow-other-settings"
+        ) from diverged
+    except KeyboardInterrupt:
+        raise UserError(f"stopped; the same command goes on from step {stage.run.checkpoints.latest or 0}") from None
