@@ -1,7 +1,7 @@
 """Checkpoints: what was learned, where the run stood, and what it read; written by orbax, atomically."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,40 +10,52 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from manifests import files
+from trainer import model as llama
 from trainer.config import RunConfig
+from trainer.run_facts import RunFacts, check_same_run, differences
 from trainer.step import TrainState
-from visent import __version__
 from visent.errors import UserError
 
-_SHOWN = 6  # differences listed in one message
+__all__ = ["Checkpoints", "Keep", "RunFacts", "check_same_run", "differences"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFacts:
-    """What a checkpoint belongs to; stored in it and compared before a run goes on from it."""
+class Keep:
+    """Which checkpoints stay when a newer one is written: those that any of the three rules names."""
 
-    config: RunConfig
-    lock_digest: str
-    fingerprint: str  # of the tokenizer
-    stage: str = ""  # in which the checkpoint was written
-    version: str = __version__
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON values."""
-        return {**self.__dict__, "config": self.config.to_json()}
+    newest: int = 2
+    every: int = 0  # steps divisible by this; 0 for none
+    steps: tuple[int, ...] = ()  # these; a run keeps the ends of its stages
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "RunFacts":
-        """Reads what `to_json` wrote."""
-        return cls(**{**data, "config": RunConfig.from_json(data["config"])})
+    def of(cls, config: RunConfig) -> "Keep":
+        """Returns the rules of a run."""
+        ends, last = [], 0
+        for stage in config.stages.values():
+            last += stage.steps
+            ends.append(last)
+        return cls(newest=config.keep_checkpoints, every=config.keep_every, steps=tuple(ends))
+
+    def policy(self) -> Any:
+        """Returns the rules as orbax wants them."""
+        rules = ocp.checkpoint_managers
+        chosen = [rules.LatestN(self.newest), rules.CustomSteps(list(self.steps))]
+        return rules.AnyPreservationPolicy(chosen + ([rules.EveryNSteps(self.every)] if self.every else []))
 
 
 class Checkpoints:
-    """The checkpoints of one run, by step; closed at the end of a `with` block."""
+    """The checkpoints of one run, by step, in a folder or at a `gs://` URL; closed at the end of a `with` block.
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        self.folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    Without `keep` they can only be read, also while the run that writes them goes on. Every process of a run must
+    make one and call the same methods.
+    """
+
+    def __init__(self, folder: str | Path, keep: Keep | None = None) -> None:
+        self.folder = _place(folder)
+        options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+        if keep is not None:
+            options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -64,14 +76,23 @@ class Checkpoints:
         Raises:
             UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
         """
-        step = int(state.step)
+        rest = {"moments": state.moments, "step": state.step}
+        self._save(int(state.step), facts, params=state.params, rest=rest)
+
+    def save_params(self, step: int, params: llama.Params, facts: RunFacts) -> None:
+        """Writes a checkpoint that other runs can start from, but that cannot be resumed: it has no moments.
+
+        Raises:
+            UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
+        """
+        self._save(step, facts, params=params)
+
+    def _save(self, step: int, facts: RunFacts, **trees: Any) -> None:
         if step == self.latest:
             return
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state._asdict()), facts=ocp.args.JsonSave(facts.to_json())
-        )
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         try:
-            self._manager.save(step, args=items)
+            self._manager.save(step, args=_only(facts=ocp.args.JsonSave(facts.to_json()), **items))
         except (OSError, ValueError) as error:
             raise UserError(
                 f"checkpoint of step {step} cannot be written to {self.folder}: {error}; free space or make it "
@@ -87,13 +108,25 @@ class Checkpoints:
 
     def restore(self, like: TrainState) -> TrainState:
         """Returns the newest checkpoint's state, laid over devices as `like` is (arrays or their shapes)."""
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        rest = {"moments": like.moments, "step": like.step}
+        found = self._restore(params=like.params, rest=rest)
+        return TrainState(found.params, **found.rest)
+
+    def restore_params(self, like: llama.Params, step: int | None = None) -> llama.Params:
+        """Returns a checkpoint's parameters (the newest one's), laid over devices as `like` is (arrays or shapes).
+
+        The mesh that they were trained on does not matter; shapes without a layout come to lie on one device.
+        """
+        params: llama.Params = self._restore(step, params=like).params
+        return params
+
+    def _restore(self, step: int | None = None, **trees: Any) -> Any:
+        items = {name: ocp.args.StandardRestore(jax.tree.map(_laid, tree)) for name, tree in trees.items()}
         with self._readable():
-            restored = self._manager.restore(self.latest, args=_only(state=ocp.args.StandardRestore(shapes)))
-            return TrainState(**restored.state)
+            return self._manager.restore(self.latest if step is None else step, args=_only(**items))
 
     @contextlib.contextmanager
-    def _readable(self) -> Any:
+    def _readable(self) -> Iterator[None]:
         try:
             yield
         except UserError:
@@ -102,76 +135,23 @@ class Checkpoints:
             others = [step for step in self._manager.all_steps() if step != self.latest]
             fix = f"remove that folder to go on from step {max(others)}" if others else "start in a new folder"
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise UserError(f"checkpoint {self.folder / str(self.latest)} cannot be read ({reason}): {fix}") from error
+            where = files.join(self.folder, str(self.latest))
+            raise UserError(f"checkpoint {where} cannot be read ({reason}): {fix}") from error
+
+
+def _place(folder: str | Path) -> str:
+    if not files.is_url(folder):
+        return str(Path(folder).absolute())
+    if not str(folder).startswith("gs://"):
+        raise UserError(f"checkpoints cannot be kept at {folder}: expected a folder or gs://bucket/path")
+    return str(folder)
+
+
+def _laid(leaf: Any) -> jax.ShapeDtypeStruct:
+    one: Any = jax.sharding.SingleDeviceSharding
+    lies = getattr(leaf, "sharding", None) or one(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
 
 
 def _only(**items: Any) -> Any:
     return ocp.args.Composite(**items)
-
-
-def check_same_run(
-    old: RunFacts,
-    new: RunFacts,
-    old_lock: Mapping[str, Any],
-    new_lock: Mapping[str, Any],
-    *,
-    allow_other_lock: bool = False,
-    allow_other_settings: bool = False,
-) -> None:
-    """Checks that a run may go on from a checkpoint.
-
-    How often the run logs, evaluates and saves may change freely, and so may stages that have not begun.
-
-    Raises:
-        UserError: another tokenizer or model; another lock or other settings, unless allowed.
-    """
-    if old.fingerprint != new.fingerprint:
-        raise UserError(
-            f"the checkpoint was trained on tokens of tokenizer {old.fingerprint}, the lock has those of "
-            f"{new.fingerprint}: use another --out folder"
-        )
-    before, after = old.config.to_json(), new.config.to_json()
-    model = differences(before["model"], after["model"])
-    if model:
-        raise UserError(f"the checkpoint holds another model ({'; '.join(model)}): use --model and --set as before, "
-                        "or another --out folder")  # fmt: skip
-    begun = list(before["stages"])[: list(before["stages"]).index(old.stage) + 1] if old.stage else []
-    settings = differences(
-        {"seed": before["seed"], **{name: before["stages"][name] for name in begun}},
-        {"seed": after["seed"], **{name: after["stages"].get(name) for name in begun}},
-    )
-    if settings and not allow_other_settings:
-        raise UserError(f"the checkpoint was written with other settings ({'; '.join(settings[:_SHOWN])}): repeat the "
-                        "first command, use another --out folder, or pass --allow-other-settings")  # fmt: skip
-    if old.lock_digest != new.lock_digest and not allow_other_lock:
-        found = differences(old_lock, new_lock)
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise UserError(
-            f"the checkpoint read lock {old.lock_digest[:16]}, this manifest gives {new.lock_digest[:16]} "
-            f"({'; '.join(found[:_SHOWN]) or 'unknown difference'}{more}): restore the manifest, use another --out "
-            "folder, or pass --allow-other-lock"
-        )
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Returns one phrase for each value that two JSON values do not share, such as `seed: 0, now 1`."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = [*old, *(name for name in new if name not in old)]
-        missing = object()
-        pairs = ((old.get(name, missing), new.get(name, missing), f"{path}.{name}".lstrip(".")) for name in names)
-        return [
-            phrase
-            for a, b, where in pairs
-            for phrase in (
-                [f"{where} {'added' if a is missing else 'removed'}"] if missing in (a, b) else differences(a, b, where)
-            )
-        ]
-    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
-        if len(old) != len(new):
-            return [f"{path}: {len(old)} entries, now {len(new)}"]
-        return [
-            phrase
-            for i, (a, b) in enumerate(zip(old, new, strict=True))
-            for phrase in differences(a, b, f"{path}[{i}]")
-        ]
-    return [] if old == new else [f"{path}: {old}, now {new}"]

@@ -1,30 +1,30 @@
 """The training run: its stages in order, with metrics, held-out evaluation, checkpoints and exact resume."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from manifests import files
 from manifests.corpus import Corpus
-from manifests.lock import Lock, load_lock, write_lock
+from manifests.lock import Lock, load_lock
 from trainer import batches
-from trainer.checkpoint import Checkpoints, RunFacts, check_same_run
+from trainer.checkpoint import Checkpoints, Keep
 from trainer.config import RunConfig
 from trainer.journal import Journal
 from trainer.mesh import layout, make_mesh
-from trainer.plan import RunFolder, fit
+from trainer.plan import fit
+from trainer.run_facts import RunFacts, check_same_run
+from trainer.run_folder import RunFolder
 from trainer.stage import Stage
 from trainer.step import TrainState, init_state, make_evaluation
-from visent import __version__
-from visent.errors import UserError
 
 
 def train(
     config: RunConfig,
     lock: Lock,
-    out: Path,
+    out: str | Path,
     *,
     allow_other_lock: bool = False,
     allow_other_settings: bool = False,
@@ -41,11 +41,12 @@ def train(
     mesh = make_mesh(config.compute)
     for name, stage in config.stages.items():
         batches.check_divides(stage.batch_sentences, stage.microbatches, mesh, name)
-    folder = _make_folder(out)
+    folder = RunFolder(out)
+    files.make_folder(out)
     facts = RunFacts(config=config, lock_digest=lock.digest, fingerprint=lock.card.fingerprint)
-    with Checkpoints(folder.checkpoints, config.keep_checkpoints) as checkpoints:
+    with Checkpoints(folder.checkpoints, Keep.of(config)) as checkpoints:
         if checkpoints.latest is not None:
-            old_lock = load_lock(str(folder.lock)).to_json() if folder.lock.exists() else {}
+            old_lock = load_lock(folder.lock).to_json() if files.exists(folder.lock) else {}
             check_same_run(
                 checkpoints.facts(),
                 facts,
@@ -54,27 +55,11 @@ def train(
                 allow_other_lock=allow_other_lock,
                 allow_other_settings=allow_other_settings,
             )
-        _write_run(folder, facts, lock)
+        folder.write(facts, lock)
         run = Run(facts, lock, folder, checkpoints, mesh)
         with jax.set_mesh(mesh):
             run.all_stages()
         return run.evaluations.read()
-
-
-def _make_folder(out: Path) -> RunFolder:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be made ({error}): choose a folder that can be written") from error
-    return RunFolder(out)
-
-
-def _write_run(folder: RunFolder, facts: RunFacts, lock: Lock) -> None:
-    text = json.dumps({**facts.to_json(), "version": __version__, "card": lock.card.to_json()}, indent=2)
-    temporary = folder.config.with_suffix(".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(folder.config)
-    write_lock(str(folder.lock), lock)
 
 
 class Run:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from manifests.lock import Lock, load_lock, resolve
 from trainer.config import RunConfig, StageConfig
@@ -73,35 +72,3 @@ def _cost(config: RunConfig, stage: StageConfig) -> StageCost:
         tokens=tokens * stage.steps,
         flops_per_step=tokens * config.model.flops_per_token(stage.context),
     )
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps what it writes."""
-
-    root: Path
-
-    @property
-    def config(self) -> Path:
-        """What the run is, as JSON."""
-        return self.root / "config.json"
-
-    @property
-    def lock(self) -> Path:
-        """The lock it reads."""
-        return self.root / "manifest.lock.json"
-
-    @property
-    def metrics(self) -> Path:
-        """One line for every few steps."""
-        return self.root / "metrics.jsonl"
-
-    @property
-    def evaluations(self) -> Path:
-        """One line for each held-out evaluation."""
-        return self.root / "eval.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One folder for each checkpoint kept."""
-        return self.root / "checkpoints"

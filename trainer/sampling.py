@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from manifests.lock import Lock, load_lock
+from manifests.lock import Lock
 from tokenizer.load import load
 from tokenizer.tokenizer import Tokenizer
 from trainer import model as llama
 from trainer import pictures
-from trainer.checkpoint import Checkpoints
 from trainer.config import RunConfig
 from trainer.generate import Sampling, generate
-from trainer.plan import RunFolder
 from trainer.prompts import Prompts
-from trainer.step import init_state
+from trainer.run_folder import open_run
 from visent.errors import UserError
 from visent.progress import track
 
@@ -39,22 +36,14 @@ class TrainedRun:
         return max(stage.context or 0 for stage in self.config.stages.values())
 
 
-def load_run(folder: Path) -> TrainedRun:
+def load_run(folder: str | Path) -> TrainedRun:
     """Reads the newest checkpoint of a run.
 
     Raises:
         UserError: the folder has no checkpoint, or it cannot be read.
     """
-    places = RunFolder(folder)
-    if not places.checkpoints.is_dir():
-        raise UserError(f"{folder} has no checkpoints: expected the --out folder of `visent train`")
-    with Checkpoints(places.checkpoints) as checkpoints:
-        if checkpoints.latest is None:
-            raise UserError(f"{folder} has no finished checkpoint: run its `visent train` again, it goes on")
-        config = checkpoints.facts().config
-        state = checkpoints.restore(jax.eval_shape(lambda: init_state(config)))
-        step = checkpoints.latest
-    return TrainedRun(config=config, lock=load_lock(str(places.lock)), params=state.params, step=step)
+    found = open_run(folder)
+    return TrainedRun(config=found.config, lock=found.lock, params=found.params(), step=found.step)
 
 
 def load_tokenizer(name_or_path: str, lock: Lock) -> Tokenizer:

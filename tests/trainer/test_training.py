@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -145,7 +146,7 @@ def test_another_lock_is_refused_with_the_difference_unless_allowed(copy, config
 
 
 def test_a_checkpoint_cut_short_names_the_one_to_go_on_from(copy, config, lock):
-    for file in (copy / "checkpoints" / "11" / "state").rglob("*"):
+    for file in (copy / "checkpoints" / "11" / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(UserError, match=r"checkpoints/11 cannot be read.*remove that folder to go on from step 10"):
@@ -217,7 +218,7 @@ def test_a_journal_forgets_later_lines_and_a_line_cut_short(tmp_path):
     journal = Journal(tmp_path / "x.jsonl")
     for step in (1, 2, 3):
         journal.write({"step": step})
-    with journal.path.open("a") as file:
+    with Path(journal.path).open("a") as file:
         file.write('{"step": 4')
     journal.forget_after(2)
     journal.write({"step": 9})

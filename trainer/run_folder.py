@@ -1,0 +1,112 @@
+"""Where a run keeps what it writes, and how others read it: in a folder or at a `gs://` URL."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from manifests import files
+from manifests.lock import Lock, load_lock, write_lock
+from trainer import model as llama
+from trainer.checkpoint import Checkpoints
+from trainer.config import ModelConfig, RunConfig
+from trainer.mesh import layout
+from trainer.run_facts import RunFacts
+from visent import __version__
+from visent.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places in a run's folder; all are paths or URLs for `manifests.files`."""
+
+    root: str | Path
+
+    @property
+    def config(self) -> str:
+        """What the run is, as JSON."""
+        return files.join(self.root, "config.json")
+
+    @property
+    def lock(self) -> str:
+        """The lock it reads."""
+        return files.join(self.root, "manifest.lock.json")
+
+    @property
+    def metrics(self) -> str:
+        """One line for every few steps."""
+        return files.join(self.root, "metrics.jsonl")
+
+    @property
+    def evaluations(self) -> str:
+        """One line for each held-out evaluation."""
+        return files.join(self.root, "eval.jsonl")
+
+    @property
+    def checkpoints(self) -> str:
+        """One folder for each checkpoint kept."""
+        return files.join(self.root, "checkpoints")
+
+    def write(self, facts: RunFacts, lock: Lock) -> None:
+        """Writes what the run is and the lock it reads.
+
+        Raises:
+            UserError: the folder cannot be made or written.
+        """
+        files.make_folder(self.root)
+        files.write_json(self.config, {**facts.to_json(), "version": __version__, "card": lock.card.to_json()})
+        write_lock(self.lock, lock)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """A run as others see it: its newest checkpoint and the lock it reads."""
+
+    folder: RunFolder
+    facts: RunFacts
+    lock: Lock
+    step: int
+
+    @property
+    def config(self) -> RunConfig:
+        """What the run is."""
+        return self.facts.config
+
+    def params(self, mesh: Mesh | None = None) -> llama.Params:
+        """Returns the checkpoint's parameters, float32, laid over `mesh` or whole on one device.
+
+        Raises:
+            UserError: the checkpoint cannot be read.
+        """
+        like = shapes(self.config.model)
+        if mesh is not None:
+            like = jax.tree.map(lambda x, on: _placed(x, on), like, layout(mesh, like))
+        with Checkpoints(self.folder.checkpoints) as checkpoints:
+            return checkpoints.restore_params(like, self.step)
+
+
+def open_run(root: str | Path) -> SavedRun:
+    """Reads what the newest checkpoint of a run belongs to; its parameters are read by `params`.
+
+    Raises:
+        UserError: the folder has no checkpoint, or it cannot be read.
+    """
+    folder = RunFolder(root)
+    if not files.list_names(folder.checkpoints):
+        raise UserError(f"{root} has no checkpoints: expected the --out folder of `visent train`")
+    with Checkpoints(folder.checkpoints) as checkpoints:
+        step = checkpoints.latest
+        if step is None:
+            raise UserError(f"{root} has no finished checkpoint: run its `visent train` again, it goes on")
+        return SavedRun(folder=folder, facts=checkpoints.facts(), lock=load_lock(folder.lock), step=step)
+
+
+def shapes(model: ModelConfig) -> llama.Params:
+    """Returns the shapes and types of a model's parameters."""
+    found: llama.Params = jax.eval_shape(lambda: llama.init(model, 0))
+    return found
+
+
+def _placed(shape: jax.ShapeDtypeStruct, lies: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=lies)
