@@ -17,7 +17,8 @@ Kernel = Literal["auto", "cudnn", "splash", "xla", "blocked"]
 class ModelConfig:
     """A LLaMA decoder: RMSNorm, RoPE, SwiGLU, no biases, input and output embeddings apart.
 
-    The vocabulary is the tokenizer's codebook and a few tokens more; the first of these begins every sentence.
+    The vocabulary is the tokenizer's codebook and a few tokens more, one of which begins every sentence. Imported
+    models may have been trained without (LVM's); they know nothing of a sentence's first code.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ModelConfig:
     layers: int
     codebook_size: int = 8192
     special_tokens: int = 64  # after the codes, never generated; so many that the vocabulary divides into tiles
+    begins_with: int | None = 0  # number of the special token that begins every sentence; None for none
     embedding: Literal["learned", "codebook"] = "learned"  # codebook: the tokenizer's, frozen, and a learned projection
     codebook_width: int = 64  # of each vector of the frozen codebook
     rope_theta: float = 10_000.0
@@ -34,8 +36,16 @@ class ModelConfig:
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "mlp", "heads", "layers", "codebook_size", "special_tokens", "codebook_width"):
+        for name in ("hidden", "mlp", "heads", "layers", "codebook_size", "codebook_width"):
             _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
+        special, first = self.special_tokens, self.begins_with
+        _require(special >= 0, "model.special_tokens", special, "0 or more")
+        _require(
+            first is None or 0 <= first < special,
+            "model.begins_with",
+            first,
+            f"one of {special} special tokens, or none",
+        )
         _require(
             self.hidden % (2 * self.heads) == 0, "model.hidden", self.hidden, f"a multiple of 2 x {self.heads} heads"
         )
@@ -52,9 +62,9 @@ class ModelConfig:
         return self.codebook_size + self.special_tokens
 
     @property
-    def begin(self) -> int:
-        """The token that begins every sentence; it is never generated."""
-        return self.codebook_size
+    def begin(self) -> int | None:
+        """The token that begins every sentence, if one does; it is never generated."""
+        return None if self.begins_with is None else self.codebook_size + self.begins_with
 
     @property
     def layer_parameters(self) -> int:
