@@ -1,7 +1,14 @@
 """A LLaMA decoder in Flax NNX (Touvron et al. 2023), with its layers stacked and scanned.
 
 The module is split once; training and generation then work on the plain tree of arrays (`Params`), which keeps
-Python out of every step.
+Python out of every step. With v tokens, d hidden and m feed-forward features, and n layers, the tree is
+
+    embedding/embedding [v d], or with the tokenizer's codebook of k codes, w wide, and s special tokens:
+    embedding/codebook [k w] (frozen), embedding/projection/kernel [w d], embedding/special [s d]
+    layers/attention/{query,key,value,out}/kernel [n d d]
+    layers/{gate,up}/kernel [n d m], layers/down/kernel [n m d]
+    layers/{attention_norm,mlp_norm}/scale [n d]
+    norm/scale [d], head/kernel [d v]
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from trainer.attention import cached_attention, causal_attention
 from trainer.config import ComputeConfig, ModelConfig
 from trainer.mesh import BATCH, constrain
+from visent.errors import UserError
 
 Params = dict[str, Any]  # nested; leaves are float32 arrays, those of "layers" stacked along axis 0
 
@@ -79,6 +87,28 @@ def _norm(config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> nnx.RM
     return nnx.RMSNorm(config.hidden, epsilon=config.norm_epsilon, dtype=dtype_of(compute), rngs=rngs)
 
 
+class CodebookEmbedding(nnx.Module):
+    """DeLVM's input layer: the tokenizer's codebook, frozen, times a learned matrix; special tokens are learned.
+
+    The product takes both at once: a code's features are its vector and zeros, a special token's are zeros and a one.
+    """
+
+    def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
+        self.dtype = dtype_of(compute)
+        self.codebook = nnx.Param(jnp.zeros((config.codebook_size, config.codebook_width)))
+        self.projection = _linear(config, compute, config.codebook_width, config.hidden, rngs)
+        normal = nnx.initializers.normal(config.init_std)
+        self.special = nnx.Param(normal(rngs.params(), (config.special_tokens, config.hidden)))
+
+    def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Returns the vector of every token."""
+        codebook, special = jax.lax.stop_gradient(self.codebook[...]), self.special[...]
+        found = jnp.where((tokens < len(codebook))[..., None], jnp.take(codebook, tokens, axis=0, mode="clip"), 0)
+        features = (found, jax.nn.one_hot(tokens - len(codebook), len(special)))
+        matrix = jnp.concatenate((self.projection.kernel[...], special))
+        return jnp.concatenate(features, axis=-1).astype(self.dtype) @ matrix.astype(self.dtype)
+
+
 class Attention(nnx.Module):
     """Causal self-attention with rotary positions."""
 
@@ -139,18 +169,19 @@ class Layer(nnx.Module):
         return self.feed_forward(x + self.attention.join(heads[:, None])), cache
 
 
+def _embedding(config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> nnx.Embed | CodebookEmbedding:
+    if config.embedding == "codebook":
+        return CodebookEmbedding(config, compute, rngs)
+    normal = nnx.initializers.normal(config.init_std)
+    return nnx.Embed(config.vocabulary, config.hidden, dtype=dtype_of(compute), embedding_init=normal, rngs=rngs)
+
+
 class Llama(nnx.Module):
     """Tokens to final hidden states; `logits` is apart so that losses can ask for few positions at a time."""
 
     def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
         self.config, self.compute = config, compute
-        self.embedding = nnx.Embed(
-            config.vocabulary,
-            config.hidden,
-            dtype=dtype_of(compute),
-            embedding_init=nnx.initializers.normal(config.init_std),
-            rngs=rngs,
-        )
+        self.embedding = _embedding(config, compute, rngs)
         split: Any = nnx.split_rngs(splits=config.layers)
         self.layers = split(nnx.vmap(lambda keys: Layer(config, compute, keys), in_axes=0, out_axes=0))(rngs)
         self.norm = _norm(config, compute, rngs)
@@ -158,11 +189,15 @@ class Llama(nnx.Module):
 
     def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         """Returns the normalised hidden state of every position."""
-        return self._run(tokens, keep=False)[0]
+        return self.trunk(self.embedding(tokens))
+
+    def trunk(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        """Returns the normalised hidden state of positions that are embedded already."""
+        return self._run(x, keep=False)[0]
 
     def prefill(self, tokens: Int[Array, "b t"], length: int) -> tuple[Float[Array, "b t d"], Cache]:
         """Runs a prompt and returns a cache with room for `length` positions, the prompt's filled."""
-        hidden, (keys, values) = self._run(tokens, keep=True)
+        hidden, (keys, values) = self._run(self.embedding(tokens), keep=True)
         room = ((0, 0), (0, 0), (0, 0), (0, length - tokens.shape[1]), (0, 0))
         return hidden, Cache(jnp.pad(keys.swapaxes(2, 3), room), jnp.pad(values.swapaxes(2, 3), room))
 
@@ -185,8 +220,8 @@ class Llama(nnx.Module):
         """Returns float32 scores of every token of the vocabulary."""
         return self.head(hidden).astype(jnp.float32)
 
-    def _run(self, tokens: Int[Array, "b t"], *, keep: bool) -> tuple[Array, Any]:
-        by = rope(self.config, jnp.arange(tokens.shape[1]))
+    def _run(self, x: Float[Array, "b t d"], *, keep: bool) -> tuple[Array, Any]:
+        by = rope(self.config, jnp.arange(x.shape[1]))
         graph, stacked = nnx.split(self.layers)
 
         def run(x: Array, layer: Any) -> tuple[Array, Any]:
@@ -194,7 +229,7 @@ class Llama(nnx.Module):
             return x, pair if keep else None
 
         run = jax.checkpoint(run) if self.compute.remat == "full" else run  # type: ignore[assignment]
-        x, pairs = jax.lax.scan(run, constrain(self.embedding(tokens), BATCH), stacked)
+        x, pairs = jax.lax.scan(run, constrain(x, BATCH), stacked)
         return self.norm(x), pairs
 
 
@@ -204,15 +239,39 @@ def definition(config: ModelConfig, compute: ComputeConfig | None = None) -> nnx
     return graph
 
 
-def init(config: ModelConfig, seed: int) -> Params:
-    """Returns fresh parameters, a function of the configuration and the seed."""
+def init(config: ModelConfig, seed: int, codebook: Float[Any, "k w"] | None = None) -> Params:
+    """Returns fresh parameters, a function of the configuration, the seed and the tokenizer's codebook, if it is used.
 
-    def make() -> Params:
+    The projection of a codebook starts so that codes are spread as learned embeddings are, whatever their own scale.
+
+    Raises:
+        UserError: the embedding is the codebook's, and there is none or one of another shape.
+    """
+    if config.embedding == "codebook":
+        shape = (config.codebook_size, config.codebook_width)
+        if codebook is None or codebook.shape != shape:
+            got = "none" if codebook is None else f"{codebook.shape[0]} x {codebook.shape[1]}"
+            raise UserError(
+                f"model.embedding is 'codebook' and the tokenizer's codebook is {got}: expected {shape[0]} x "
+                f"{shape[1]}; pass the tokenizer of the shards with --tokenizer"
+            )
+
+    def make(codebook: Array | None) -> Params:
         params: Params = nnx.to_pure_dict(nnx.state(Llama(config, ComputeConfig(), nnx.Rngs(seed))))
+        if config.embedding == "codebook":
+            assert codebook is not None
+            length = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(codebook), axis=1)))
+            params["embedding"]["codebook"] = codebook
+            params["embedding"]["projection"]["kernel"] /= jnp.maximum(length, 1e-6)
         return params
 
-    fresh: Params = jax.jit(make)()
+    fresh: Params = jax.jit(make)(None if codebook is None else jnp.asarray(codebook, jnp.float32))
     return fresh
+
+
+def any_codebook(config: ModelConfig) -> Array | None:
+    """Returns a codebook of the right shape, for who asks `init` for shapes alone; None where it takes none."""
+    return jnp.zeros((config.codebook_size, config.codebook_width)) if config.embedding == "codebook" else None
 
 
 def shift(config: ModelConfig, codes: Int[Array, "b t"]) -> Int[Array, "b t"]:

@@ -25,8 +25,8 @@ def learning_rate(stage: StageConfig, step: Int[Array, ""] | int) -> Float[Array
 
 
 def decayed(params: Params) -> Any:
-    """Returns a tree of booleans: weight decay applies to matrices and embeddings, not to norms."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "scale", params)
+    """Returns a tree of booleans: weight decay applies to matrices and embeddings, not to norms or a frozen codebook."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "codebook"), params)
 
 
 def direction(stage: StageConfig) -> optax.GradientTransformation:

@@ -39,11 +39,17 @@ class StepMetrics(NamedTuple):
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 
 
-def init_state(config: RunConfig) -> TrainState:
-    """Returns the state before the first step: a function of the model and the seed."""
-    params = llama.init(config.model, config.seed)
+def init_state(config: RunConfig, codebook: Float[Any, "k w"] | None = None) -> TrainState:
+    """Returns the state before the first step: a function of the model, the seed and the tokenizer's codebook."""
+    params = llama.init(config.model, config.seed, codebook)
     any_stage = next(iter(config.stages.values()))
     return TrainState(params, direction(any_stage).init(params), jnp.zeros((), jnp.int32))
+
+
+def state_shapes(config: RunConfig) -> TrainState:
+    """Returns the shapes and types of a state, without making one."""
+    codebook = llama.any_codebook(config.model)
+    return jax.eval_shape(lambda: init_state(config, codebook))
 
 
 def begin_stage(state: TrainState, stage: StageConfig) -> TrainState:
@@ -62,7 +68,7 @@ def make_step(config: RunConfig, stage: StageConfig, first_step: int, tasks: int
     """
     optimizer = direction(stage)
     gradient_of = jax.value_and_grad(_objective(config), has_aux=True)
-    lies = meshes.layout(mesh, jax.eval_shape(lambda: init_state(config)))
+    lies = meshes.layout(mesh, state_shapes(config))
 
     @partial(jax.jit, donate_argnums=0, out_shardings=(lies, meshes.replicated(mesh)))
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
