@@ -195,6 +195,15 @@ class Llama(nnx.Module):
         """Returns the normalised hidden state of positions that are embedded already."""
         return self._run(x, keep=False)[0]
 
+    def before(self, codes: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Returns the hidden state from which each of `codes` is predicted.
+
+        Where no token begins a sentence, that of its first code is zero: it makes all tokens equally likely.
+        """
+        if self.config.begin is None:
+            return jnp.pad(self(codes.astype(jnp.int32))[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        return self(shift(self.config, codes))
+
     def prefill(self, tokens: Int[Array, "b t"], length: int) -> tuple[Float[Array, "b t d"], Cache]:
         """Runs a prompt and returns a cache with room for `length` positions, the prompt's filled."""
         hidden, (keys, values) = self._run(self.embedding(tokens), keep=True)
@@ -275,6 +284,7 @@ def any_codebook(config: ModelConfig) -> Array | None:
 
 
 def shift(config: ModelConfig, codes: Int[Array, "b t"]) -> Int[Array, "b t"]:
-    """Returns the model's input for the targets `codes`: the begin token, then all but the last code."""
+    """Returns the input for the targets `codes`: the begin token (the model must have one), all codes but the last."""
+    assert config.begin is not None, "this model has no begin token: use Llama.before"
     begin = jnp.full((codes.shape[0], 1), config.begin, jnp.int32)
     return jnp.concatenate((begin, codes[:, :-1].astype(jnp.int32)), axis=1)
