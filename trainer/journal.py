@@ -16,10 +16,11 @@ class Journal:
 
     In a folder every line is in the file when `write` returns. At a URL the object is written once a minute and by
     `flush`, which a run calls before each checkpoint, so that no line of a step that is not repeated can be lost.
+    Of several hosts one writes (`writes`), the others only read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
+        self.path, self._writes = str(path), writes
         self._waiting: list[str] | None = None  # at a URL: every line; None until it was read
         self._uploaded, self._at = 0, time.monotonic()
 
@@ -29,6 +30,8 @@ class Journal:
         Raises:
             UserError: the file cannot be written.
         """
+        if not self._writes:
+            return
         text = json.dumps(line) + "\n"
         if not files.is_url(self.path):
             try:
@@ -58,6 +61,8 @@ class Journal:
 
     def forget_after(self, step: int) -> None:
         """Removes the lines of steps later than `step`: a resumed run writes them again."""
+        if not self._writes:
+            return
         kept = [json.dumps(line) + "\n" for line in self.read() if line["step"] <= step]
         if files.exists(self.path):
             files.write_bytes(self.path, "".join(kept).encode())

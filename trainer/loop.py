@@ -1,5 +1,6 @@
 """The training run: its stages in order, with metrics, held-out evaluation, checkpoints and exact resume."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,17 @@ from jax.sharding import Mesh
 from manifests import files
 from manifests.corpus import Corpus
 from manifests.lock import Lock, load_lock
-from trainer import batches
+from trainer import batches, hosts
 from trainer.checkpoint import Checkpoints, Keep
 from trainer.config import RunConfig
+from trainer.evaluate.tokens import make_evaluation
 from trainer.journal import Journal
-from trainer.mesh import layout, make_mesh
+from trainer.mesh import check_model, make_mesh
 from trainer.plan import fit
 from trainer.run_facts import RunFacts, check_same_run
 from trainer.run_folder import RunFolder
 from trainer.stage import Stage
-from trainer.step import TrainState, init_state, make_evaluation
+from trainer.step import TrainState, make_state, placed_shapes
 
 
 def train(
@@ -38,12 +40,15 @@ def train(
             written, or the loss is no longer finite.
     """
     config = fit(config, lock)
+    facts = RunFacts(config=config, lock_digest=lock.digest, fingerprint=lock.card.fingerprint)
+    hosts.agree(facts.to_json())
     mesh = make_mesh(config.compute)
+    check_model(config.model, mesh)
     for name, stage in config.stages.items():
         batches.check_divides(stage.batch_sentences, stage.microbatches, mesh, name)
     folder = RunFolder(out)
     files.make_folder(out)
-    facts = RunFacts(config=config, lock_digest=lock.digest, fingerprint=lock.card.fingerprint)
+    hosts.check_shared(out)
     with Checkpoints(folder.checkpoints, Keep.of(config)) as checkpoints:
         if checkpoints.latest is not None:
             old_lock = load_lock(folder.lock).to_json() if files.exists(folder.lock) else {}
@@ -55,10 +60,13 @@ def train(
                 allow_other_lock=allow_other_lock,
                 allow_other_settings=allow_other_settings,
             )
-        folder.write(facts, lock)
+        hosts.wait("checked")  # what the others still read is not written before
+        if hosts.first():
+            folder.write(facts, lock)
         run = Run(facts, lock, folder, checkpoints, mesh)
         with jax.set_mesh(mesh):
             run.all_stages()
+        run.flush()
         return run.evaluations.read()
 
 
@@ -68,7 +76,8 @@ class Run:
     def __init__(self, facts: RunFacts, lock: Lock, folder: RunFolder, checkpoints: Checkpoints, mesh: Mesh) -> None:
         self.facts, self.config, self.lock, self.mesh = facts, facts.config, lock, mesh
         self.checkpoints = checkpoints
-        self.metrics, self.evaluations = Journal(folder.metrics), Journal(folder.evaluations)
+        self.metrics = Journal(folder.metrics, writes=hosts.first())
+        self.evaluations = Journal(folder.evaluations, writes=hosts.first())
         self.corpus, self.heldout = Corpus(lock), _heldout_corpus(lock)
         self.evaluate = make_evaluation(self.config.model, self.config.compute, mesh)
 
@@ -86,18 +95,24 @@ class Run:
         step = self.checkpoints.latest
         for journal in (self.metrics, self.evaluations):
             journal.forget_after(step or 0)
-        shapes = jax.eval_shape(lambda: init_state(self.config))
-        lies = layout(self.mesh, shapes)
+        self._evaluated = set(hosts.from_first([line["step"] for line in self.evaluations.read()]))
         if step is None:
-            fresh: TrainState = jax.device_put(init_state(self.config), lies)
-            return fresh
-        place: Any = jax.ShapeDtypeStruct
-        placed = jax.tree.map(lambda x, on: place(x.shape, x.dtype, sharding=on), shapes, lies)
-        return self.checkpoints.restore(placed)
+            return make_state(self.config, self.mesh)
+        return self.checkpoints.restore(placed_shapes(self.config, self.mesh))
+
+    def save(self, state: TrainState, stage: str) -> None:
+        """Begins to write a checkpoint; what the journals say of the steps before it is safe first."""
+        self.flush()
+        self.checkpoints.save(state, dataclasses.replace(self.facts, stage=stage))
+
+    def flush(self) -> None:
+        """Makes sure that the journals are stored, where that needs an upload."""
+        for journal in (self.metrics, self.evaluations):
+            journal.flush()
 
     def is_evaluated(self, step: int) -> bool:
-        """Returns whether the evaluation of a stage that ends at `step` is written."""
-        return any(line["step"] == step for line in self.evaluations.read())
+        """Returns whether the evaluation of a stage that ends at `step` was written when this call began."""
+        return step in self._evaluated
 
 
 def _heldout_corpus(lock: Lock) -> Corpus | None:

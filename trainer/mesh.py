@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from trainer.config import ComputeConfig
+from trainer.config import ComputeConfig, ModelConfig
 from visent.errors import UserError
 
 BATCH = ("data", "fsdp")  # the axes that a batch is split over
@@ -36,6 +36,32 @@ def make_mesh(compute: ComputeConfig) -> Mesh:
             "takes what the others leave"
         )
     return jax.make_mesh((data, compute.fsdp, compute.tensor), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def check_model(model: ModelConfig, mesh: Mesh) -> None:
+    """Checks that the mesh divides the model: what it does not divide, every device would hold or compute whole.
+
+    Raises:
+        UserError: a width or the heads are no multiple of the axes that split them; names the setting to change.
+    """
+    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    wanted = (
+        ("tensor", tensor, "heads", model.heads),
+        ("tensor", tensor, "mlp", model.mlp),
+        ("tensor", tensor, "vocabulary", model.vocabulary),
+        ("fsdp", fsdp * tensor, "hidden", model.hidden),
+    )
+    for axis, parts, name, size in wanted:
+        if size % parts:
+            times = " (with tensor)" if axis == "fsdp" and tensor > 1 else ""
+            raise UserError(
+                f"compute.{axis} is {mesh.shape[axis]}: model {model.name} has {name} {size}, which does not divide "
+                f"into {parts} parts{times}; use --set compute.{axis}={_largest_divisor(mesh.shape[axis], size)}"
+            )
+
+
+def _largest_divisor(most: int, size: int) -> int:
+    return max(parts for parts in range(1, most + 1) if size % parts == 0)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -52,13 +52,30 @@ def state_shapes(config: RunConfig) -> TrainState:
     return jax.eval_shape(lambda: init_state(config, codebook))
 
 
+def placed_shapes(config: RunConfig, mesh: Mesh) -> TrainState:
+    """Returns the shapes and types of a state, each with its layout on the mesh, for one to be restored."""
+    shapes = state_shapes(config)
+    place: Any = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda x, on: place(x.shape, x.dtype, sharding=on), shapes, meshes.layout(mesh, shapes))
+
+
+def make_state(config: RunConfig, mesh: Mesh, codebook: Float[Any, "k w"] | None = None) -> TrainState:
+    """Returns the state before the first step; every device makes its own part, none ever holds the whole."""
+    lies = meshes.layout(mesh, state_shapes(config))
+    fresh: TrainState = jax.jit(partial(init_state, config), out_shardings=lies)(codebook)
+    return fresh
+
+
 def begin_stage(state: TrainState, stage: StageConfig) -> TrainState:
     """Returns the state with which a stage begins: moments are kept unless the stage resets them.
 
     Kept moments let a stage without warmup (LVM-Lite's second) start from a settled estimate of the gradient's scale
     instead of from one batch.
     """
-    return state._replace(moments=direction(stage).init(state.params)) if stage.reset_moments else state
+    if not stage.reset_moments:
+        return state
+    lies = jax.tree.map(lambda moment: moment.sharding, state.moments)
+    return state._replace(moments=jax.jit(direction(stage).init, out_shardings=lies)(state.params))
 
 
 def make_step(config: RunConfig, stage: StageConfig, first_step: int, tasks: int, mesh: Mesh) -> Any:

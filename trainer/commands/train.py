@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer.commands.on_hosts import on_hosts
 from visent.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Print the settings and what the run takes, and stop.")
 @click.option("--allow-other-lock", is_flag=True, help="Go on from a checkpoint although the data changed.")
 @click.option("--allow-other-settings", is_flag=True, help="Go on although a stage's settings changed.")
+@on_hosts
 def train(
     recipe: str,
     manifest: str,
