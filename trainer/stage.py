@@ -1,7 +1,6 @@
 """One stage of a run: its steps, with what is due after each."""
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ import numpy as np
 from trainer import batches
 from trainer.config import StageConfig
 from trainer.evaluate import heldout
-from trainer.mesh import batch_parts
+from trainer.evaluate.scores import TaskScore
 from trainer.metrics import Diverged, Window
 from trainer.step import TrainState, begin_stage, make_step
 from visent.errors import UserError
@@ -84,8 +83,9 @@ class Stage:
             line = self.window.flush(self.wait_seconds)
             self.wait_seconds = 0.0
             self.run.metrics.write({"stage": self.name, "step": step, "stage_step": done, **line})
+            self.run.checkpoints.check()
         if saves:
-            self.run.checkpoints.save(state, dataclasses.replace(self.run.facts, stage=self.name))
+            self.run.save(state, self.name)
         evaluates = config.evaluate_every and done % config.evaluate_every == 0 and not last
         if evaluates:
             self._evaluate(state, step)
@@ -97,11 +97,10 @@ class Stage:
         if self.heldout is None and self.run.heldout is not None:
             self.heldout = heldout.read(self.run.heldout, self.name, self.run.config.evaluate_sentences)
         found = self.heldout
-        scores: Mapping[str, heldout.TaskScore] = {}
+        scores: Mapping[str, TaskScore] = {}
         if found is not None and len(found.codes):
-            parts = batch_parts(self.run.mesh)
-            size = min(self.config.batch_sentences // self.config.microbatches, -(-len(found.codes) // parts) * parts)
-            scores = heldout.score(found, self.run.evaluate, state.params, size, self._put)
+            size = heldout.batch_size(found, self.run.mesh, self.config.batch_sentences // self.config.microbatches)
+            scores = heldout.score(found, self.run.config.model, self.run.evaluate, state.params, size, self._put)
         line = {
             "stage": self.name,
             "step": step,
