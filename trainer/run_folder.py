@@ -104,7 +104,7 @@ def open_run(root: str | Path) -> SavedRun:
 
 def shapes(model: ModelConfig) -> llama.Params:
     """Returns the shapes and types of a model's parameters."""
-    found: llama.Params = jax.eval_shape(lambda: llama.init(model, 0))
+    found: llama.Params = jax.eval_shape(lambda: llama.init(model, 0, llama.any_codebook(model)))
     return found
 
 
