@@ -1,4 +1,9 @@
-"""Checkpoints: what was learned, where the run stood, and what it read; written by orbax, atomically."""
+"""Checkpoints: what was learned, where the run stood, and what it read; written by orbax beside the training.
+
+One folder for each step: `params`, `rest` (the optimizer's moments and the step), `facts` (what the run is) and
+`digests` (of every array, so that wrong bytes are noticed). A folder has its name only when it is whole; at `gs://`,
+only when `commit_success.txt` is in it.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,15 +14,18 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from manifests import files
 from trainer import model as llama
 from trainer.config import RunConfig
+from trainer.digest import digests
 from trainer.run_facts import RunFacts, check_same_run, differences
 from trainer.step import TrainState
 from visent.errors import UserError
 
 __all__ = ["Checkpoints", "Keep", "RunFacts", "check_same_run", "differences"]
+_UNFINISHED = "*.orbax-checkpoint-tmp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,90 +61,157 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, keep: Keep | None = None) -> None:
         self.folder = _place(folder)
+        self._saving: int | None = None  # the step that is being written
+        self._failure: tuple[int, Exception] | None = None
         options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
         if keep is not None:
-            options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+            options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), cleanup_tmp_directories=True)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise files.cannot_write(self.folder, error) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception as failure:
+            self._failed(failure)
+        if error is None:
+            self._raise_failure()
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest complete checkpoint."""
+        """The step of the newest complete checkpoint; waits for one that is being written."""
+        self._settle()
         step = self._manager.latest_step()
         return None if step is None else int(step)
 
     def save(self, state: TrainState, facts: RunFacts) -> None:
-        """Writes a checkpoint of the state's step; one that is there already is left as it is.
+        """Writes a checkpoint of the state's step in the background; one that is there already is left as it is.
+
+        Returns when the state was copied, so that it may be consumed. `check`, the next `save` and the end of the
+        `with` block tell whether it was written.
 
         Raises:
-            UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
+            UserError: this or the one before could not be written; earlier checkpoints are untouched.
         """
         rest = {"moments": state.moments, "step": state.step}
         self._save(int(state.step), facts, params=state.params, rest=rest)
 
     def save_params(self, step: int, params: llama.Params, facts: RunFacts) -> None:
-        """Writes a checkpoint that other runs can start from, but that cannot be resumed: it has no moments.
+        """Writes, as `save` does, a checkpoint that runs can start from, but that cannot be resumed: without moments.
 
         Raises:
-            UserError: the disk is full or cannot be written; earlier checkpoints are untouched.
+            UserError: as `save` does.
         """
         self._save(step, facts, params=params)
 
     def _save(self, step: int, facts: RunFacts, **trees: Any) -> None:
-        if step == self.latest:
+        at = self.latest
+        self._raise_failure()
+        if step == at:
             return
+        self._saving = step
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items["facts"] = ocp.args.JsonSave(facts.to_json())
+        items["digests"] = ocp.args.JsonSave({name: digests(tree) for name, tree in trees.items()})
         try:
-            self._manager.save(step, args=_only(facts=ocp.args.JsonSave(facts.to_json()), **items))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"checkpoint of step {step} cannot be written to {self.folder}: {error}; free space or make it "
-                f"writable, then run the same command again: it goes on from step {self.latest or 0}"
-            ) from error
+            self._manager.save(step, args=_only(**items))
+        except Exception as error:
+            self._failed(error)
+        self._raise_failure()
+
+    def check(self) -> None:
+        """Tells, without waiting, whether what was to be written in the background could be.
+
+        Raises:
+            UserError: it could not; earlier checkpoints are untouched.
+        """
+        if not self._manager.is_saving_in_progress():
+            self._settle()
+        self._raise_failure()
+
+    def _settle(self) -> None:
+        """Waits until nothing is being written; orbax raises a failure only once, so it is kept here."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Keeps the failure, and gives the room back that the unfinished checkpoint took."""
+        self._failure = (self._saving or 0, error)
+        if jax.process_index() == 0:
+            for unfinished in epath.Path(self.folder).glob(_UNFINISHED):
+                with contextlib.suppress(OSError):
+                    unfinished.rmtree()
+
+    def _raise_failure(self) -> None:
+        if self._failure is None:
+            return
+        (step, error), self._failure = self._failure, None
+        last = self._manager.latest_step()
+        begins = "from the beginning" if last is None else f"from step {last}, which is whole"
+        raise UserError(
+            f"checkpoint of step {step} cannot be written to {self.folder} ({_reason(error)}): free space or make it "
+            f"writable, then run the same command again: it goes on {begins}"
+        ) from error
 
     def facts(self) -> RunFacts:
         """Returns what the newest checkpoint belongs to."""
-        with self._readable():
-            return RunFacts.from_json(
-                self._manager.restore(self.latest, args=_only(facts=ocp.args.JsonRestore())).facts
-            )
+        step = self.latest
+        with self._readable(step):
+            return RunFacts.from_json(self._manager.restore(step, args=_only(facts=ocp.args.JsonRestore())).facts)
 
     def restore(self, like: TrainState) -> TrainState:
-        """Returns the newest checkpoint's state, laid over devices as `like` is (arrays or their shapes)."""
-        rest = {"moments": like.moments, "step": like.step}
-        found = self._restore(params=like.params, rest=rest)
-        return TrainState(found.params, **found.rest)
+        """Returns the newest checkpoint's state, laid over devices as `like` is (arrays or their shapes).
+
+        Raises:
+            UserError: it cannot be read, its bytes are not those that were written, or it has parameters only.
+        """
+        if not files.exists(files.join(self.folder, str(self.latest), "rest")):
+            raise UserError(f"checkpoint {self._path(self.latest)} holds parameters only and cannot be resumed: "
+                            "start a run from it in another folder, with --from")  # fmt: skip
+        found = self._restore(self.latest, params=like.params, rest={"moments": like.moments, "step": like.step})
+        return TrainState(found["params"], **found["rest"])
 
     def restore_params(self, like: llama.Params, step: int | None = None) -> llama.Params:
         """Returns a checkpoint's parameters (the newest one's), laid over devices as `like` is (arrays or shapes).
 
         The mesh that they were trained on does not matter; shapes without a layout come to lie on one device.
+
+        Raises:
+            UserError: it cannot be read, or its bytes are not those that were written.
         """
-        params: llama.Params = self._restore(step, params=like).params
+        params: llama.Params = self._restore(self.latest if step is None else step, params=like)["params"]
         return params
 
-    def _restore(self, step: int | None = None, **trees: Any) -> Any:
+    def _restore(self, step: int | None, **trees: Any) -> dict[str, Any]:
         items = {name: ocp.args.StandardRestore(jax.tree.map(_laid, tree)) for name, tree in trees.items()}
-        with self._readable():
-            return self._manager.restore(self.latest if step is None else step, args=_only(**items))
+        with self._readable(step):
+            found = self._manager.restore(step, args=_only(digests=ocp.args.JsonRestore(), **items))
+            for name in trees:
+                wrong = differences(found.digests[name], digests(found[name]))
+                if wrong:
+                    raise ValueError(f"wrong bytes in {name}: {wrong[0].split(':')[0]}")
+            return {name: found[name] for name in trees}
+
+    def _path(self, step: int | None) -> str:
+        return files.join(self.folder, str(step))
 
     @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _readable(self, step: int | None) -> Iterator[None]:
         try:
             yield
         except UserError:
             raise
         except Exception as error:
-            others = [step for step in self._manager.all_steps() if step != self.latest]
+            others = [other for other in self._manager.all_steps() if other != step]
             fix = f"remove that folder to go on from step {max(others)}" if others else "start in a new folder"
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            where = files.join(self.folder, str(self.latest))
-            raise UserError(f"checkpoint {where} cannot be read ({reason}): {fix}") from error
+            raise UserError(f"checkpoint {self._path(step)} cannot be read ({_reason(error)}): {fix}") from error
 
 
 def _place(folder: str | Path) -> str:
@@ -145,6 +220,11 @@ def _place(folder: str | Path) -> str:
     if not str(folder).startswith("gs://"):
         raise UserError(f"checkpoints cannot be kept at {folder}: expected a folder or gs://bucket/path")
     return str(folder)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _laid(leaf: Any) -> jax.ShapeDtypeStruct:
