@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from trainer.classify.config import ClassifyConfig
 from visent.errors import UserError, unknown
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -200,6 +201,7 @@ class RunConfig:
     stages: Mapping[str, StageConfig] = field(default_factory=dict)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
+    classify: ClassifyConfig | None = None  # of the recipe `classify` alone
     start: str | None = None  # folder of a run whose newest checkpoint gives the first parameters
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl
@@ -232,7 +234,9 @@ class RunConfig:
         try:
             stages = {name: StageConfig(**stage) for name, stage in data["stages"].items()}
             parts = {"model": ModelConfig, "compute": ComputeConfig, "distill": DistillConfig}
-            made = {name: kind(**data[name]) for name, kind in parts.items()}
+            made: dict[str, Any] = {name: kind(**data[name]) for name, kind in parts.items()}
+            if data.get("classify") is not None:
+                made["classify"] = ClassifyConfig(**data["classify"])
             return cls(**{**data, **made, "stages": stages})
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(

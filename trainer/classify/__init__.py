@@ -1,0 +1,1 @@
+"""Judges what a model has learned by classifying pictures (DeLVM's ImageNet probe)."""

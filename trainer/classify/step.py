@@ -1,0 +1,88 @@
+"""One step of the probe, and its score."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int32, UInt8
+
+from trainer import mesh as meshes
+from trainer.classify import model as probes
+from trainer.classify.recipe import STAGE
+from trainer.config import RunConfig
+from trainer.optimizer import direction, learning_rate
+from trainer.step import TrainState
+
+
+class Labelled(NamedTuple):
+    """A batch of pictures and the number of each one's class."""
+
+    images: UInt8[Any, "b s s 3"]
+    labels: Int32[Any, " b"]
+
+
+class Hits(NamedTuple):
+    """Of each picture: loss, and whether its class was the likeliest, and among the likeliest five."""
+
+    loss: Float[Array, " b"]
+    first: Float[Array, " b"]
+    five: Float[Array, " b"]
+
+
+def init_state(config: RunConfig, classes: int) -> TrainState:
+    """Returns the state before the first step, without what `config.start` gives."""
+    assert config.classify is not None
+    params = probes.init(config.model, config.classify, classes, config.seed)
+    return TrainState(params, direction(config.stages[STAGE]).init(params), jnp.zeros((), jnp.int32))
+
+
+def make_step(config: RunConfig, classes: int, mesh: Mesh) -> tuple[Callable[..., Any], Callable[..., Hits]]:
+    """Returns the jitted step, of a state (consumed) and a batch, and the jitted score of parameters on a batch."""
+    assert config.classify is not None
+    stage, probe = config.stages[STAGE], config.classify
+    optimizer, graph = direction(stage), probes.definition(config.model, probe, classes, config.compute)
+    lies = meshes.layout(mesh, jax.eval_shape(partial(init_state, config, classes)))
+    whole = meshes.replicated(mesh)
+
+    def loss_of(params: Any, batch: Labelled) -> Float[Array, ""]:
+        scores = nnx.merge(graph, params)(batch.images)
+        wanted = optax.smooth_labels(jax.nn.one_hot(batch.labels, classes), probe.label_smoothing)
+        loss: Float[Array, ""] = optax.softmax_cross_entropy(scores, wanted).mean()
+        return loss
+
+    @partial(jax.jit, donate_argnums=0, out_shardings=(lies, whole, whole))
+    def step(state: TrainState, batch: Labelled) -> tuple[TrainState, Float[Array, ""], Float[Array, ""]]:
+        loss, gradient = _accumulated(loss_of, state.params, batch, stage.microbatches)
+        updates, moments = optimizer.update(gradient, state.moments, state.params)
+        if not probe.train_layers:
+            updates = jax.tree.map(lambda u, fixed: 0 * u if fixed else u, updates, probes.frozen(updates))
+        rate = learning_rate(stage, state.step)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        return TrainState(params, moments, state.step + 1), loss, rate
+
+    @partial(jax.jit, out_shardings=whole)
+    def score(params: Any, batch: Labelled) -> Hits:
+        scores = nnx.merge(graph, params)(batch.images)
+        _, best = jax.lax.top_k(scores, min(5, classes))
+        right = best == batch.labels[:, None]
+        loss = optax.softmax_cross_entropy_with_integer_labels(scores, batch.labels)
+        return Hits(loss, right[:, 0].astype(jnp.float32), right.any(axis=1).astype(jnp.float32))
+
+    return step, score
+
+
+def _accumulated(loss_of: Any, params: Any, batch: Labelled, parts: int) -> tuple[Float[Array, ""], Any]:
+    """Returns mean loss and gradient of `parts` microbatches in turn."""
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(sums: Any, part: Labelled) -> tuple[Any, None]:
+        return jax.tree.map(lambda a, b: a + b / parts, sums, jax.value_and_grad(loss_of)(params, part)), None
+
+    zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    found: tuple[Float[Array, ""], Any] = jax.lax.scan(add, zeros, split)[0]
+    return found
