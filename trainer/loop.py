@@ -20,7 +20,8 @@ from trainer.plan import fit
 from trainer.run_facts import RunFacts, check_same_run
 from trainer.run_folder import RunFolder
 from trainer.stage import Stage
-from trainer.step import TrainState, make_state, placed_shapes
+from trainer.start import first_state
+from trainer.step import TrainState, placed_shapes
 
 
 def train(
@@ -97,7 +98,7 @@ class Run:
             journal.forget_after(step or 0)
         self._evaluated = set(hosts.from_first([line["step"] for line in self.evaluations.read()]))
         if step is None:
-            return make_state(self.config, self.mesh)
+            return first_state(self.config, self.lock.card, self.mesh)
         return self.checkpoints.restore(placed_shapes(self.config, self.mesh))
 
     def save(self, state: TrainState, stage: str) -> None:
