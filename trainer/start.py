@@ -48,8 +48,8 @@ def open_start(root: str, model: ModelConfig, card: TokenizerCard) -> SavedRun:
         found = "; ".join(differences(_deciding(saved.lock.card), _deciding(card)))
         raise UserError(
             f"--from {root} learned tokens of tokenizer {saved.lock.card.name!r} ({saved.facts.fingerprint}), the "
-            f"manifest has those of {card.name!r} ({card.fingerprint}; {found}): start from a run of this tokenizer, or "
-            "tokenize with the other"
+            f"manifest has those of {card.name!r} ({card.fingerprint}; {found}): start from a run of this tokenizer, "
+            "or tokenize with the other"
         )
     found = "; ".join(differences(_shape(saved.config.model), _shape(model)))
     if found:
