@@ -45,7 +45,14 @@ def generate(
 
     `done` is told after each batch how many more rows are finished.
     Row i is a function of the weights, its prompt, the sampling and i: not of how many rows there are.
+
+    Raises:
+        UserError: prompts are empty, and no token begins the model's sentences.
     """
+    if config.begin is None and not prompts.shape[1]:
+        raise UserError(
+            f"model {config.name} has no token that begins a sentence: give it at least one image as prompt"
+        )
     run = functools.partial(
         _continue,
         llama.definition(config),
@@ -75,7 +82,8 @@ def _continue(
     temperature: Float[Array, ""],
 ) -> Int[Array, "b new"]:
     model = nnx.merge(graph, params)
-    start = jnp.pad(prompts, ((0, 0), (1, 0)), constant_values=model.config.begin)
+    begin = model.config.begin
+    start = prompts if begin is None else jnp.pad(prompts, ((0, 0), (1, 0)), constant_values=begin)
     length = start.shape[1]
     hidden, cache = model.prefill(start, length + new_tokens)
 

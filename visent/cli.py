@@ -23,7 +23,9 @@ COMMANDS = {
     "import": ("manifests.exchange.commands", "import_", "Make a dataset of token files of LVM or DeLVM."),
     "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
     "train": ("trainer.commands.train", "train", "Train a model on the shards that a lock names."),
+    "classify": ("trainer.commands.classify", "classify", "Classify pictures with a trained model's layers."),
     "generate": ("trainer.commands.generate", "generate", "Generate images that continue a prompt."),
+    "model": ("trainer.commands.model", "model", "Models to and from Hugging Face's Llama; show what one is."),
     "demo": ("visent.demo.cli", "demo", "Run everything on real media, small, and write a report."),
 }
 
