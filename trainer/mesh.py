@@ -8,7 +8,7 @@ by rows, and one sum over devices). The partitioner of XLA does the rest.
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
@@ -79,7 +79,7 @@ def layout(mesh: Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _leaf_layout(mesh, _names(path), leaf.shape), tree)
 
 
-def batch_parts(mesh: Mesh) -> int:
+def batch_parts(mesh: Mesh | AbstractMesh) -> int:
     """Returns into how many parts a batch is split."""
     return int(mesh.shape["data"] * mesh.shape["fsdp"])
 
