@@ -15,6 +15,7 @@ from trainer import mesh as meshes
 from trainer import model as llama
 from trainer.batches import Batch
 from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
+from trainer.distill import cached_lesson, mixed, whole_lesson
 from trainer.losses import SentenceSums, TaskSums, by_task, sentence_sums
 from trainer.optimizer import direction, learning_rate
 
@@ -30,7 +31,7 @@ class TrainState(NamedTuple):
 class StepMetrics(NamedTuple):
     """What one step reports."""
 
-    loss: Float[Array, ""]  # mean over the batch's tokens, nats
+    loss: Float[Array, ""]  # what the step makes smaller: nats, mean over the batch's tokens
     gradient_norm: Float[Array, ""]  # before clipping
     learning_rate: Float[Array, ""]
     tasks: TaskSums
@@ -78,18 +79,23 @@ def begin_stage(state: TrainState, stage: StageConfig) -> TrainState:
     return state._replace(moments=jax.jit(direction(stage).init, out_shardings=lies)(state.params))
 
 
-def make_step(config: RunConfig, stage: StageConfig, first_step: int, tasks: int, mesh: Mesh) -> Any:
+def make_step(
+    config: RunConfig, stage: StageConfig, first_step: int, tasks: int, mesh: Mesh, teacher: ModelConfig | None = None
+) -> Any:
     """Returns the jitted step of a stage that begins at `first_step` of the run and has `tasks` tasks.
 
-    The step takes a state, which it consumes, and a batch; both lie on `mesh` as `mesh.layout` and `over_batch` say.
+    The step takes a state, which it consumes, a batch, and the parameters of the `teacher` if there is one; all lie on
+    `mesh` as `mesh.layout` and `over_batch` say.
     """
     optimizer = direction(stage)
-    gradient_of = jax.value_and_grad(_objective(config), has_aux=True)
+    gradient_of = jax.value_and_grad(_objective(config, teacher), has_aux=True)
     lies = meshes.layout(mesh, state_shapes(config))
 
     @partial(jax.jit, donate_argnums=0, out_shardings=(lies, meshes.replicated(mesh)))
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        loss, sums, gradient = _accumulated(gradient_of, state.params, batch, stage.microbatches)
+    def step(state: TrainState, batch: Batch, taught: llama.Params | None = None) -> tuple[TrainState, StepMetrics]:
+        loss, sums, gradient = _accumulated(
+            partial(gradient_of, taught=taught), state.params, batch, stage.microbatches
+        )
         updates, moments = optimizer.update(gradient, state.moments, state.params)
         rate = learning_rate(stage, state.step - first_step)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
@@ -99,13 +105,21 @@ def make_step(config: RunConfig, stage: StageConfig, first_step: int, tasks: int
     return step
 
 
-def _objective(config: RunConfig) -> Callable[[llama.Params, Batch], tuple[Float[Array, ""], SentenceSums]]:
-    graph = llama.definition(config.model, config.compute)
+def _objective(config: RunConfig, teacher: ModelConfig | None) -> Callable[..., tuple[Float[Array, ""], SentenceSums]]:
+    graph, how = llama.definition(config.model, config.compute), config.distill
 
-    def objective(params: llama.Params, batch: Batch) -> tuple[Float[Array, ""], SentenceSums]:
-        model = nnx.merge(graph, llama.cast(params, config.compute))
-        sums = sentence_sums(model, batch.codes.astype(jnp.int32), config.compute.loss_chunk_tokens)
-        return sums.loss.sum() / batch.codes.size, sums
+    def objective(
+        params: llama.Params, batch: Batch, taught: llama.Params | None
+    ) -> tuple[Float[Array, ""], SentenceSums]:
+        model, codes = nnx.merge(graph, llama.cast(params, config.compute)), batch.codes.astype(jnp.int32)
+        lesson = None
+        if teacher is not None and taught is not None:
+            lesson = whole_lesson(taught, teacher, config.compute, codes, how.temperature)
+        elif batch.likeliest is not None:
+            lesson = cached_lesson(batch.likeliest, config.model.codebook_size, how.temperature)
+        assert (lesson is not None) == how.on, "a teacher's parameters or its likeliest codes, where there is one"
+        sums = sentence_sums(model, codes, config.compute.loss_chunk_tokens, lesson)
+        return mixed(sums, how, codes.size), sums
 
     return objective
 
