@@ -1,4 +1,4 @@
-"""Typed changes to a configuration from the command line: `stages.images.steps=100`."""
+"""Typed changes to a configuration from the command line: `stages.images.steps=100`, or `stages.*.steps=100`."""
 
 import dataclasses
 import types
@@ -9,13 +9,15 @@ from typing import Any
 from trainer.config import RunConfig
 from visent.errors import UserError, unknown
 
+_ALL = "*"
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def apply(config: RunConfig, changes: Iterable[str]) -> RunConfig:
     """Returns `config` with every `path=value` applied; values are read as the type that the field has.
 
-    Several changes to one object are made together, so that their order cannot matter to its checks.
+    `*` names all stages; what is set for one stage by its name comes before it. Several changes to one object are made
+    together, so that their order cannot matter to its checks.
 
     Raises:
         UserError: a path or a value is wrong; says which names and types there are.
@@ -43,6 +45,7 @@ def _change(value: Any, tree: Mapping[str, Any], path: str) -> Any:
     """Changes a dataclass or a mapping of them, field by field."""
     if isinstance(value, Mapping):
         names, current = list(value), dict(value)
+        tree = _for_all(tree, names, path)
     else:
         names = [f.name for f in dataclasses.fields(value)]
         current = {name: getattr(value, name) for name in names}
@@ -53,6 +56,17 @@ def _change(value: Any, tree: Mapping[str, Any], path: str) -> Any:
             raise unknown("setting", where, [f"{path}.{known}".lstrip(".") for known in names])
         changed[name] = _new_value(value, name, current[name], change, where)
     return {**current, **changed} if isinstance(value, Mapping) else dataclasses.replace(value, **changed)
+
+
+def _for_all(tree: Mapping[str, Any], names: Iterable[str], path: str) -> Mapping[str, Any]:
+    """Gives what is set under `*` to every name that is not given another value."""
+    if _ALL not in tree:
+        return tree
+    everywhere = tree[_ALL]
+    own = {name: change for name, change in tree.items() if name != _ALL}
+    if not isinstance(everywhere, dict) or not all(isinstance(change, dict) for change in own.values()):
+        raise UserError(f"--set {path}.*: expected one of its fields, such as {path}.*.steps=100")
+    return {**own, **{name: {**everywhere, **own.get(name, {})} for name in names}}
 
 
 def _new_value(owner: Any, name: str, old: Any, change: Any, where: str) -> Any:

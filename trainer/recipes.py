@@ -1,8 +1,12 @@
 """Recipes: functions that return a whole run's configuration."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
-from trainer.config import ModelConfig, RunConfig, StageConfig
+from trainer.config import DistillConfig, ModelConfig, RunConfig, StageConfig
 from visent.errors import unknown
 
 # Design section 8: hidden, MLP, heads, layers of the papers' models.
@@ -19,7 +23,10 @@ MODELS: Mapping[str, ModelConfig] = {
 }
 
 
-def lvm_lite(model: ModelConfig) -> RunConfig:
+Stages = Mapping[str, int]  # the manifest's stages in its order, with their contexts
+
+
+def lvm_lite(model: ModelConfig, _: Stages) -> RunConfig:
     """LVM-Lite: single images at context 256, then visual sentences at 4096 (design section 8)."""
     images = StageConfig(
         steps=125_112,
@@ -40,7 +47,127 @@ def lvm_lite(model: ModelConfig) -> RunConfig:
     return RunConfig(recipe="lvm-lite", model=model, stages={"images": images, "sequences": sequences})
 
 
-def tiny(model: ModelConfig) -> RunConfig:
+def lvm(model: ModelConfig, stages: Stages) -> RunConfig:
+    """LVM as LVM-Lite compares with it: 16 random images a sentence, with as many tokens as its first stage.
+
+    Our reading of the comparison: steps, tokens a step and schedule are those of that stage.
+    """
+    sequences = StageConfig(
+        steps=125_112,
+        batch_sentences=512,
+        learning_rate=1.5e-4,
+        final_learning_rate=1.5e-5,
+        warmup_steps=2000,
+        context=4096,
+    )
+    return RunConfig(recipe="lvm", model=model, stages={_only(stages, "sequences"): sequences})
+
+
+def delvm(model: ModelConfig, stages: Stages) -> RunConfig:
+    """DeLVM: one stage at context 2048, with the tokenizer's frozen codebook as embedding (design section 8).
+
+    40,000 steps of 262,144 tokens, and a warmup of 0.0056 of them, as its public configurations have. Its feed-forward
+    widths (2816 at 300M), biases and float16 are not taken over: models are those of LVM.
+    """
+    mixture = StageConfig(
+        steps=40_000,
+        batch_sentences=128,
+        learning_rate=1.5e-4,
+        final_learning_rate=1.5e-5,
+        warmup_steps=224,
+        context=2048,
+    )
+    return RunConfig(
+        recipe="delvm",
+        model=dataclasses.replace(model, embedding="codebook"),
+        stages={_only(stages, "mixture"): mixture},
+    )
+
+
+def delvm_distill(model: ModelConfig, stages: Stages) -> RunConfig:
+    """DeLVM's distillation: cross-entropy and divergence from a teacher (its is 1B), both weighed 1, temperature 1."""
+    distill = DistillConfig(cross_entropy=1.0, divergence=1.0, temperature=1.0)
+    return dataclasses.replace(delvm(model, stages), recipe="delvm-distill", distill=distill)
+
+
+def long_video(model: ModelConfig, stages: Stages) -> RunConfig:
+    """LVM-Lite's long videos: 1,500 more steps of 64 frames, context 16384.
+
+    The paper gives frames and steps. Our reading: tokens a step and rates are those of its second stage; 100 steps warm
+    up, since the moments of the run that is started from are not taken over.
+    """
+    video = StageConfig(
+        steps=1500,
+        batch_sentences=128,
+        learning_rate=1.5e-5,
+        final_learning_rate=1.5e-6,
+        warmup_steps=100,
+        context=16_384,
+    )
+    return RunConfig(recipe="long-video", model=model, stages={_only(stages, "video"): video})
+
+
+def segmentation_finetune(model: ModelConfig, stages: Stages) -> RunConfig:
+    """Fine-tuning for few-shot segmentation, on Pascal-5i: eight pairs of a photo and a mask a sentence.
+
+    The papers give no schedule that we could find. Ours: 1,000 steps of 64 sentences, at the rates of LVM-Lite's second
+    stage.
+    """
+    finetune = StageConfig(
+        steps=1000,
+        batch_sentences=64,
+        learning_rate=1.5e-5,
+        final_learning_rate=1.5e-6,
+        warmup_steps=100,
+        context=4096,
+    )
+    return RunConfig(
+        recipe="segmentation-finetune",
+        model=model,
+        stages={_only(stages, "finetune"): finetune},
+        checkpoint_every=250,
+        evaluate_every=250,
+    )
+
+
+def continual(model: ModelConfig, stages: Stages) -> RunConfig:
+    """Tasks one after the other: every stage of the manifest in its order, all with the same schedule.
+
+    10,000 steps of 262,144 tokens each, at DeLVM's rates: the rate rises again where a task begins.
+    """
+    made = {name: _one_of_many(context) for name, context in stages.items()}
+    return RunConfig(recipe="continual", model=model, stages=made)
+
+
+def continual_rescaled(model: ModelConfig, stages: Stages) -> RunConfig:
+    """As `continual`, with rates rescaled so that they fall once, over all tasks.
+
+    The papers do not define it. Ours: of n tasks, task k (from 0) has the rates of `continual` between peak x r^(k/n)
+    and peak x r^((k+1)/n), r = final / peak. Each begins where the one before ended, as LVM-Lite's second stage does;
+    the first begins and the last ends as in `continual`, and only the first warms up.
+    """
+    made = {}
+    for number, (name, context) in enumerate(stages.items()):
+        same = _one_of_many(context)
+        ratio = same.final_learning_rate / same.learning_rate
+        begin, end = (same.learning_rate * ratio ** (k / len(stages)) for k in (number, number + 1))
+        warmup = 0 if number else same.warmup_steps
+        made[name] = dataclasses.replace(same, learning_rate=begin, final_learning_rate=end, warmup_steps=warmup)
+    return RunConfig(recipe="continual-rescaled", model=model, stages=made)
+
+
+def _one_of_many(context: int) -> StageConfig:
+    return StageConfig(
+        steps=10_000,
+        batch_sentences=max(262_144 // context, 1),
+        learning_rate=1.5e-4,
+        final_learning_rate=1.5e-5,
+        warmup_steps=224,
+        context=context,
+    )
+
+
+def tiny(model: ModelConfig, _: Stages) -> RunConfig:
     """Both stages in minutes on a laptop; contexts are the manifest's."""
     images = StageConfig(
         steps=40,
@@ -66,21 +193,63 @@ def tiny(model: ModelConfig) -> RunConfig:
     )
 
 
-RECIPES: Mapping[str, tuple[Callable[[ModelConfig], RunConfig], str]] = {  # with the model each takes by default
-    "lvm-lite": (lvm_lite, "300m"),
-    "tiny": (tiny, "tiny"),
+def _only(stages: Stages, name: str) -> str:
+    """Returns the manifest's stage where it has one alone, whatever its name, and else the recipe's own."""
+    return next(iter(stages)) if len(stages) == 1 else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe, and what it goes with."""
+
+    make: Callable[[ModelConfig, Stages], RunConfig]
+    about: str  # one line, without the figures
+    manifest: str  # the recipe of `visent manifest init` that writes its stages
+    model: str = "300m"  # unless another is asked for
+    needs: Literal["start", "teacher"] | None = None  # a run that this one goes on from, or learns from
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "lvm-lite": Recipe(make=lvm_lite, manifest="lvm-lite", about="single images, then sequences of 16"),
+    "lvm": Recipe(make=lvm, manifest="lvm", about="the baseline: 16 random images a sentence"),
+    "delvm": Recipe(make=delvm, manifest="delvm", about="8 images a sentence, frozen codebook (or delvm-tasks)"),
+    "delvm-distill": Recipe(
+        make=delvm_distill, manifest="delvm", needs="teacher", about="delvm, taught by a larger model"
+    ),
+    "long-video": Recipe(make=long_video, manifest="video-64", needs="start", about="goes on, 64 frames a sentence"),
+    "segmentation-finetune": Recipe(
+        make=segmentation_finetune, manifest="pascal-5i", needs="start", about="goes on, photos and masks"
+    ),
+    "continual": Recipe(
+        make=continual, manifest="continual", about="the manifest's stages in turn, each with the same rates"
+    ),
+    "continual-rescaled": Recipe(
+        make=continual_rescaled, manifest="continual", about="the same, with rates that fall once over all"
+    ),
+    "tiny": Recipe(make=tiny, manifest="lvm-lite", model="tiny", about="lvm-lite in minutes on a laptop"),
 }
 
 
-def make(recipe: str, model: str | None = None) -> RunConfig:
-    """Returns the configuration of a recipe, with its own default model unless `model` names another.
+def find(recipe: str) -> Recipe:
+    """Returns a recipe.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    return RECIPES[recipe]
+
+
+def make(recipe: str, model: str | ModelConfig | None = None, stages: Stages = MappingProxyType({})) -> RunConfig:
+    """Returns the configuration of a recipe, with its own default model unless `model` is another.
+
+    `stages` are the manifest's: a recipe of one stage takes the only one there, `continual` takes all.
 
     Raises:
         UserError: no such recipe or model.
     """
-    if recipe not in RECIPES:
-        raise unknown("recipe", recipe, RECIPES)
-    function, default = RECIPES[recipe]
-    if model is not None and model not in MODELS:
+    found = find(recipe)
+    if isinstance(model, str) and model not in MODELS:
         raise unknown("model", model, MODELS)
-    return function(MODELS[model or default])
+    return found.make(model if isinstance(model, ModelConfig) else MODELS[model or found.model], stages)

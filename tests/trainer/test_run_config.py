@@ -100,3 +100,12 @@ def test_flops_follow_from_the_matrices():
     matrices = 3 * (4 * 64 + 3 * 8 * 16) + 10 * 8
     assert model.flops_per_token(0) == 6 * matrices
     assert model.flops_per_token(32) - model.flops_per_token(0) == 6 * 3 * 8 * 32
+
+
+def test_a_star_sets_all_stages_but_what_one_is_given_by_name():
+    changes = ["stages.*.steps=20", "stages.images.steps=30", "stages.*.warmup_steps=5"]
+    for order in (changes, changes[::-1]):
+        stages = overrides.apply(recipes.make("tiny"), order).stages
+        assert [(stage.steps, stage.warmup_steps) for stage in stages.values()] == [(30, 5), (20, 5)]
+    with pytest.raises(UserError, match=r"stages\.\*: expected one of its fields"):
+        overrides.apply(recipes.make("tiny"), ["stages.*=3"])
