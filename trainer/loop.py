@@ -1,6 +1,8 @@
 """The training run: its stages in order, with metrics, held-out evaluation, checkpoints and exact resume."""
 
+import contextlib
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from trainer.run_folder import RunFolder
 from trainer.stage import Stage
 from trainer.start import first_state
 from trainer.step import TrainState, placed_shapes
+from trainer.tensorboard import Board
 
 
 def train(
@@ -65,7 +68,7 @@ def train(
         if hosts.first():
             folder.write(facts, lock)
         run = Run(facts, lock, folder, checkpoints, mesh)
-        with jax.set_mesh(mesh):
+        with jax.set_mesh(mesh), contextlib.closing(run.board):
             run.all_stages()
         run.flush()
         return run.evaluations.read()
@@ -76,9 +79,10 @@ class Run:
 
     def __init__(self, facts: RunFacts, lock: Lock, folder: RunFolder, checkpoints: Checkpoints, mesh: Mesh) -> None:
         self.facts, self.config, self.lock, self.mesh = facts, facts.config, lock, mesh
-        self.checkpoints = checkpoints
+        self.folder, self.checkpoints = folder, checkpoints
         self.metrics = Journal(folder.metrics, writes=hosts.first())
         self.evaluations = Journal(folder.evaluations, writes=hosts.first())
+        self.board = Board(folder.tensorboard, json.dumps(self.config.to_json(), indent=1), writes=hosts.first())
         self.corpus, self.heldout = Corpus(lock), _heldout_corpus(lock)
         self.evaluate = make_evaluation(self.config.model, self.config.compute, mesh)
 
@@ -94,7 +98,7 @@ class Run:
     def _start(self) -> TrainState:
         """Returns the newest checkpoint's state, or a fresh one; later lines of the journals are forgotten."""
         step = self.checkpoints.latest
-        for journal in (self.metrics, self.evaluations):
+        for journal in (self.metrics, self.evaluations, self.board):
             journal.forget_after(step or 0)
         self._evaluated = set(hosts.from_first([line["step"] for line in self.evaluations.read()]))
         if step is None:
@@ -108,7 +112,7 @@ class Run:
 
     def flush(self) -> None:
         """Makes sure that the journals are stored, where that needs an upload."""
-        for journal in (self.metrics, self.evaluations):
+        for journal in (self.metrics, self.evaluations, self.board):
             journal.flush()
 
     def is_evaluated(self, step: int) -> bool:

@@ -44,6 +44,16 @@ class RunFolder:
         return files.join(self.root, "eval.jsonl")
 
     @property
+    def tensorboard(self) -> str:
+        """Event files: the same figures and the sheets of samples as curves and pictures."""
+        return files.join(self.root, "tensorboard")
+
+    @property
+    def samples(self) -> str:
+        """Sheets of images generated while training."""
+        return files.join(self.root, "samples")
+
+    @property
     def checkpoints(self) -> str:
         """One folder for each checkpoint kept."""
         return files.join(self.root, "checkpoints")

@@ -1,7 +1,6 @@
 """One stage of a run: its steps, with what is due after each."""
 
 import contextlib
-import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,13 @@ import numpy as np
 
 from trainer import batches
 from trainer.config import StageConfig
+from trainer.divergence import explanation
 from trainer.evaluate import heldout
 from trainer.evaluate.scores import TaskScore
 from trainer.metrics import Diverged, Window
+from trainer.report import Report
 from trainer.step import TrainState, begin_stage, make_step
+from trainer.throughput import Throughput
 from visent.errors import UserError
 from visent.progress import Track, track
 
@@ -32,6 +34,8 @@ class Stage:
         self.window = Window(self.tasks)
         self.wait_seconds = 0.0
         self.heldout: heldout.Heldout | None = None
+        context = run.lock.stage(name).context
+        self.report = Report(run, name, Throughput.of(run.config.model, context, run.mesh))
 
     def train(self, state: TrainState) -> TrainState:
         """Runs the steps that are left, and the evaluation at the end if it is missing."""
@@ -51,6 +55,7 @@ class Stage:
             for step in range(begin + 1, self.last + 1):
                 batch = self._next(waiting)
                 if step_function is None:
+                    self.report.begin()
                     bar.advance(0, "compiling")
                     made = make_step(self.run.config, self.config, self.first, len(self.tasks), self.run.mesh)
                     step_function = made.lower(state, batch).compile()
@@ -59,7 +64,7 @@ class Stage:
                 state, metrics = step_function(state, batch)
                 self.window.add(step, metrics)
                 self._report(state, step)
-                bar.advance(1, f"loss {self.window.loss:.3f}" if math.isfinite(self.window.loss) else "")
+                bar.advance(1, self.report.note(self.window.loss))
         return state
 
     def _batch(self, step: int) -> batches.Batch:
@@ -76,21 +81,21 @@ class Stage:
         return batch
 
     def _report(self, state: TrainState, step: int) -> None:
-        """Writes what is due after `step`: a line of metrics, a checkpoint, an evaluation."""
+        """Does what is due after `step`: a line of metrics, a checkpoint, an evaluation."""
         config, done, last = self.run.config, step - self.first, step == self.last
         saves = last or step % config.checkpoint_every == 0
         if saves or done % config.log_every == 0:
-            line = self.window.flush(self.wait_seconds)
+            self.report.metrics(step, done, self.window.flush(self.wait_seconds), last=last)
             self.wait_seconds = 0.0
-            self.run.metrics.write({"stage": self.name, "step": step, "stage_step": done, **line})
             self.run.checkpoints.check()
-        if saves:
-            self.run.save(state, self.name)
         evaluates = config.evaluate_every and done % config.evaluate_every == 0 and not last
-        if evaluates:
-            self._evaluate(state, step)
-        if saves or evaluates:
-            self.window.restart_clock()
+        if not (saves or evaluates):
+            return
+        with self.window.paused():
+            if saves:
+                self.run.save(state, self.name)
+            if evaluates:
+                self._evaluate(state, step)
 
     def _evaluate(self, state: TrainState, step: int) -> None:
         """Writes one line of eval.jsonl."""
@@ -101,14 +106,7 @@ class Stage:
         if found is not None and len(found.codes):
             size = heldout.batch_size(found, self.run.mesh, self.config.batch_sentences // self.config.microbatches)
             scores = heldout.score(found, self.run.config.model, self.run.evaluate, state.params, size, self._put)
-        line = {
-            "stage": self.name,
-            "step": step,
-            "stage_step": step - self.first,
-            "per_task": {task: score.to_json() for task, score in scores.items()},
-            "without_heldout": self.tasks if found is None else found.missing,
-        }
-        self.run.evaluations.write(line)
+        self.report.evaluation(step, step - self.first, scores, self.tasks if found is None else found.missing)
 
     def _put(self, codes: np.ndarray) -> Any:
         rows = batches.own_rows(self.run.mesh, len(codes))
@@ -121,12 +119,10 @@ def _explained(stage: Stage) -> Iterator[None]:
     try:
         yield
     except Diverged as diverged:
-        kept = f"the last good checkpoint, step {stage.run.checkpoints.latest or 0}, is kept"
-        start = (diverged.step - 1 - stage.first) * stage.config.batch_sentences
-        raise UserError(
-            f"{diverged.what} is {diverged.value} at step {diverged.step} (stage {stage.name!r}, sentences {start} to "
-            f"{start + stage.config.batch_sentences - 1}): {kept}; to go on from it use a lower rate, as "
-            f"--set stages.{stage.name}.learning_rate={stage.config.learning_rate / 3:.2g} --allow-other-settings"
+        run = stage.run
+        kept, root = run.checkpoints.latest, str(run.folder.root)
+        raise explanation(
+            diverged, run.corpus, stage.name, stage.config, stage.first, run.config.seed, kept, root
         ) from diverged
     except KeyboardInterrupt:
         raise UserError(f"stopped; the same command goes on from step {stage.run.checkpoints.latest or 0}") from None

@@ -23,17 +23,22 @@ CONFIG = "config"
 
 
 class Board:
-    """The event files in a folder or at a URL.
+    """The event files in a folder or at a URL; of several hosts one writes (`writes`).
 
-    Nothing is touched before the first write. Then events later than step `after`, which a resumed run writes again,
-    are removed from what is there, and `config` is shown as the text of that name in place of the one before.
+    Nothing is touched before the first write. Then `config` is shown as the text of that name, in place of an earlier
+    one.
     """
 
-    def __init__(self, folder: str | Path, config: str, after: int = 0) -> None:
-        self._folder, self._config, self._after = str(folder), config, after
+    def __init__(self, folder: str | Path, config: str, *, writes: bool = True) -> None:
+        self._folder, self._config, self._writes = str(folder), config, writes
+        self._after = 0
         self._writer: EventsWriter | None = None
         self._spool: TemporaryDirectory[str] | None = None  # where the file grows that goes to a URL
         self._flushed = time.monotonic()
+
+    def forget_after(self, step: int) -> None:
+        """Has the first write remove the events of steps later than `step`: a resumed run writes them again."""
+        self._after = step
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a point to the curve of each name.
@@ -83,6 +88,8 @@ class Board:
         self._writer = self._spool = None
 
     def _add(self, step: int, values: list[Any]) -> None:
+        if not self._writes:
+            return
         try:
             self._opened().write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
         except OSError as error:

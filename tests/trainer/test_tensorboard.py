@@ -22,7 +22,8 @@ def curve(folder, name="loss"):
 
 
 def write(folder, steps, after=0, config="{}"):
-    board = Board(folder, config, after)
+    board = Board(folder, config)
+    board.forget_after(after)
     for step in steps:
         board.scalars(step, {"loss": step / 2, "rate": 0.1})
     return board
@@ -63,7 +64,10 @@ def test_what_a_kill_cut_short_is_forgotten_and_the_rest_is_kept(tmp_path):
 def test_a_run_that_writes_nothing_leaves_the_files_as_they_are(tmp_path):
     write(tmp_path, range(1, 5)).close()
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    Board(tmp_path, "{}", 4).close()
+    Board(tmp_path, "{}").close()
+    other_host = Board(tmp_path, "{}", writes=False)
+    other_host.scalars(5, {"loss": 1.0})
+    other_host.close()
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

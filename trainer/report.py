@@ -1,0 +1,120 @@
+"""What a stage says of itself, to metrics.jsonl, eval.jsonl, TensorBoard and the terminal."""
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer import hosts
+from trainer.evaluate import plots
+from trainer.evaluate.scores import TaskScore
+from trainer.throughput import Throughput, memory
+from visent.progress import SECONDS_BETWEEN_LINES
+
+if TYPE_CHECKING:
+    from trainer.loop import Run
+
+
+class Report:
+    """The voice of one stage; the first host alone speaks."""
+
+    def __init__(self, run: "Run", stage: str, throughput: Throughput) -> None:
+        self._run, self._stage, self._throughput = run, stage, throughput
+        self._console = Console(stderr=True)
+        self._said, self._line = -math.inf, ""
+
+    def begin(self) -> None:
+        """Says, once, what the figures of utilization are made of."""
+        self._say(f"{self._stage}: {self._throughput.explanation()}")
+
+    def metrics(self, step: int, stage_step: int, found: Mapping[str, Any], *, last: bool) -> None:
+        """Writes a line of metrics.jsonl, and the same to TensorBoard; to a terminal at most every ten seconds."""
+        figures = self._throughput.figures(found["tokens_per_second"])
+        line = {"stage": self._stage, "step": step, "stage_step": stage_step, **found, **figures, **memory()}
+        self._run.metrics.write(line)
+        self._run.board.scalars(step, dict(_training_scalars(line)))
+        self._line = in_words(line)
+        if self._console.is_terminal and (last or time.monotonic() - self._said > SECONDS_BETWEEN_LINES):
+            self._say(f"{self._stage}, step {stage_step}: {self._line}")
+            self._said = time.monotonic()
+
+    def note(self, loss: float) -> str:
+        """Returns what stands beside the bar: the last loss; in a log file, which has no lines above, the last line."""
+        if self._line and not self._console.is_terminal:
+            return self._line
+        return f"loss {loss:.3f}" if math.isfinite(loss) else ""
+
+    def evaluation(
+        self, step: int, stage_step: int, scores: Mapping[str, TaskScore], without_heldout: list[str]
+    ) -> None:
+        """Writes a line of eval.jsonl, and the same to TensorBoard and the terminal."""
+        self._run.evaluations.write(
+            {
+                "stage": self._stage,
+                "step": step,
+                "stage_step": stage_step,
+                "per_task": {task: score.to_json() for task, score in scores.items()},
+                "without_heldout": without_heldout,
+            }
+        )
+        if not scores or not hosts.first():
+            return
+        self._run.board.scalars(step, dict(_heldout_scalars(self._stage, scores)))
+        self._run.board.picture(step, f"heldout_by_position/{self._stage}", plots.by_position(scores, self._stage))
+        self._console.print(table_of(scores, f"held-out, stage {self._stage}, step {step}"))
+
+    def _say(self, text: str) -> None:
+        if hosts.first():
+            print(text, file=sys.stderr, flush=True)  # a bar that is being drawn makes room for it
+
+
+def in_words(line: Mapping[str, Any]) -> str:
+    """Returns a line of metrics for a person."""
+    parts = [f"loss {line['loss']:.3f}"]
+    if len(line["per_task"]) > 1:
+        by_task = (f"{task} {found['loss']:.3f}" for task, found in line["per_task"].items())
+        parts[0] += f" ({', '.join(by_task)})"
+    if "divergence" in line:
+        parts.append(f"divergence {line['divergence']:.3f}")
+    parts.append(f"rate {line['learning_rate']:.2e}, gradient {line['gradient_norm']:.2f}")
+    parts.append(f"{line['tokens_per_second']:,.0f} tokens/s, waited {line['input_wait']:.1%}")
+    if "mfu" in line:
+        parts.append(f"MFU {line['mfu']:.1%} causal, {line['mfu_full']:.1%} full")
+    if "device_memory_bytes" in line:
+        parts.append(f"memory {line['device_memory_bytes'] / 2**30:.1f} GiB")
+    return ", ".join(parts)
+
+
+def table_of(scores: Mapping[str, TaskScore], title: str) -> Table:
+    """Returns the scores of tasks as a table; the first and last image show what a sentence's context is worth."""
+    table = Table("task", "sentences", "loss", "perplexity", "accuracy", "first image", "last image", title=title)
+    for task, score in scores.items():
+        images = [f"{loss:.3f}" for loss in score.by_image.loss]
+        table.add_row(task, f"{score.sentences}", f"{score.loss:.3f}", f"{score.perplexity:,.1f}",
+                      f"{score.accuracy:.1%}", images[0], images[-1])  # fmt: skip
+    return table
+
+
+def _training_scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    groups = {"tokens_per_second": "throughput", "teraflops_per_device": "throughput", "mfu": "throughput",
+              "mfu_full": "throughput", "input_wait": "throughput", "host_memory_bytes": "memory",
+              "device_memory_bytes": "memory"}  # fmt: skip
+    for name, value in line.items():
+        if isinstance(value, float | int) and name not in ("step", "stage_step", "steps"):
+            yield f"{groups.get(name, 'train')}/{name}", float(value)
+    for task, found in line["per_task"].items():
+        for name, value in found.items():
+            yield f"train_{name}/{task}", value
+
+
+def _heldout_scalars(stage: str, scores: Mapping[str, TaskScore]) -> Iterator[tuple[str, float]]:
+    for task, score in scores.items():
+        for name in ("loss", "accuracy", "perplexity"):
+            yield f"heldout_{name}/{stage}/{task}", getattr(score, name)
+        for image, loss in enumerate(score.by_image.loss, 1):
+            if len(score.roles) > 1:
+                yield f"heldout_loss_by_image/{stage}/{task}/{image:02d}", loss
