@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from trainer import recipes
-from trainer.batches import Batch, spread
+from trainer.batches import Batch, own_rows, spread
 from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
 from trainer.mesh import layout, make_mesh
 from trainer.step import init_state, make_step
@@ -59,7 +59,7 @@ def step_seconds(case: Case, compute: ComputeConfig, codebook: int, steps: int) 
         state = init_state(config)
         state = jax.device_put(state, layout(mesh, state))
         tasks = np.zeros(case.sentences, np.int32)
-        batch = spread(mesh, slice(0, case.sentences), case.sentences, Batch(codes, tasks))
+        batch = spread(mesh, own_rows(mesh, case.sentences), case.sentences, Batch(codes, tasks))
         step = make_step(config, stage, 0, 1, mesh).lower(state, batch).compile()
         times = []
         for _ in range(steps + 1):

@@ -19,6 +19,7 @@ FETCHED_AHEAD = 8  # batches whose shards are being fetched before they are read
 LANES = 64  # manifests.lanes: what stands together in a batch is read from the same shards
 
 T = TypeVar("T")
+Rows = slice | Int64[np.ndarray, " n"]  # some of a batch, in its order
 
 
 class Likeliest(NamedTuple):
@@ -48,31 +49,32 @@ def numbers(step: int, batch_sentences: int) -> Int64[np.ndarray, " b"]:
     return step * batch_sentences + np.argsort(reversed_bits[np.arange(batch_sentences) % lanes], kind="stable")
 
 
-def batch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: slice = slice(None)) -> Batch:
+def batch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: Rows = slice(None)) -> Batch:
     """Returns rows of the batch of a stage's step: a pure function of (lock digest, seed, step)."""
     return Batch(*corpus.sentences(stage, numbers(step, batch_sentences)[rows], seed))
 
 
-def prefetch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: slice = slice(None)) -> None:
+def prefetch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: Rows = slice(None)) -> None:
     """Starts to fetch and decode what rows of the batch of a later step need, without waiting for it."""
     corpus.prefetch(stage, numbers(step, batch_sentences)[rows], seed)
 
 
-def own_rows(mesh: Mesh, batch_sentences: int) -> slice:
-    """Returns which rows of a batch lie on this host's devices."""
+def own_rows(mesh: Mesh, batch_sentences: int) -> Int64[np.ndarray, " n"]:
+    """Returns which rows of a batch lie on this host's devices; no others need to be read here."""
     places: Any = over_batch(mesh).addressable_devices_indices_map((batch_sentences,))
-    starts, ends = zip(*(place[0].indices(batch_sentences)[:2] for place in places.values()), strict=True)
-    return slice(min(starts), max(ends))
+    parts = [np.arange(batch_sentences)[place] for place in places.values()]
+    return np.unique(np.concatenate(parts)).astype(np.int64)
 
 
-def spread(mesh: Mesh, rows: slice, batch_sentences: int, own: Any) -> Any:
+def spread(mesh: Mesh, rows: Int64[np.ndarray, " n"], batch_sentences: int, own: Any) -> Any:
     """Lays a batch over all devices; `own` is a tree of arrays with this host's `rows` of it."""
     lies = over_batch(mesh)
 
     def place(array: np.ndarray) -> Array:
         def part(index: Any) -> np.ndarray:
             start, end, _ = index[0].indices(batch_sentences)
-            return array[start - rows.start : end - rows.start]
+            first = int(np.searchsorted(rows, start))
+            return array[first : first + end - start]
 
         return jax.make_array_from_callback((batch_sentences, *array.shape[1:]), lies, part)
 

@@ -26,6 +26,7 @@ from trainer.run_facts import differences
 from visent.errors import UserError
 
 CONNECT_SECONDS = 300  # hosts may be started so far apart
+_CONNECTIONS = ("CoordinationService", "heartbeat", "Gloo", "NCCL operation")  # in messages of what connects hosts
 _SHOWN = 4  # differences listed in one message
 _WITNESS = """\
 import sys
@@ -98,13 +99,15 @@ def joined(hosts: Hosts | None) -> Iterator[None]:
         yield
         return
     with _Witness() as witness:
-        witness.say(_apart(hosts))
+        witness.say(f"error: {_apart(hosts)}")
         _connect(hosts)
-        witness.say(_lost(hosts))
+        witness.say(f"error: {_lost(hosts)}")
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             atexit.register(_leave)
+            if _tells_of_loss(error):
+                raise UserError(_lost(hosts)) from error
             raise
 
 
@@ -216,7 +219,7 @@ def _connect(hosts: Hosts) -> None:
 def _apart(hosts: Hosts) -> str:
     index = "this host" if hosts.index is None else f"host {hosts.index}"
     return (
-        f"error: {index} waited {CONNECT_SECONDS} s for all {hosts.count or ''} hosts at "
+        f"{index} waited {CONNECT_SECONDS} s for all {hosts.count or ''} hosts at "
         f"{hosts.coordinator or 'the coordinator'} in vain: start the command on every host, each with its own "
         "--host-id, and see that all can reach that address"
     ).replace("  ", " ")
@@ -224,11 +227,20 @@ def _apart(hosts: Hosts) -> str:
 
 def _lost(hosts: Hosts) -> str:
     return (
-        f"error: host {jax.process_index()} of {jax.process_count()} stopped, because another host was lost (its own "
+        f"host {jax.process_index()} of {jax.process_count()} stopped, because another host was lost (its own "
         f"log says why; silence for {hosts.timeout_seconds} s counts, see --host-timeout) or because this process was "
         "killed. Nothing saved is lost: start the same command on every host again, or on the hosts that are left, "
         "and it goes on from the newest checkpoint"
     )
+
+
+def _tells_of_loss(error: BaseException | None) -> bool:
+    """Returns whether an error, or one before it, came from a connection to another host."""
+    while error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError) and any(word in str(error) for word in _CONNECTIONS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _leave() -> None:
