@@ -1,34 +1,51 @@
-"""Causal attention for whole sentences: JAX's own on accelerators, and in blocks of queries on CPU.
+"""Causal attention for whole sentences, by the kernel that a run has chosen, and for one position against a cache.
 
-XLA on CPU forms all context x context scores, also those that the causal mask throws away. Blocks skip most of these
-and stay in the cache: 3.6 times faster at context 1024 on two cores (forward and backward).
+cudnn    flash attention of cuDNN, on NVIDIA GPUs
+splash   flash attention in Pallas, on TPUs
+blocked  `blockwise_attention`: the same in plain XLA, anywhere; on two CPU cores 2 to 3 times faster than xla
+xla      all context x context scores at once, as JAX's definition has them
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-BLOCK = 128  # queries; at most MOST_BLOCKS of them, since each is compiled on its own
-MOST_BLOCKS = 16
+from trainer.blockwise import blockwise_attention
+from trainer.config import ComputeConfig, Kernel
+from trainer.kernels import cudnn_attention, obstacle, splash_attention
+
+BY_BACKEND: dict[str, Kernel] = {"gpu": "cudnn", "tpu": "splash", "cpu": "blocked"}  # others: xla
+_CPU_BLOCK, _OTHER_BLOCK = 128, 512  # positions: what stays in a CPU's cache, what fills an accelerator
+
+
+def preferred_kernel() -> Kernel:
+    """Returns the kernel that `auto` asks for on this backend."""
+    return BY_BACKEND.get(jax.default_backend(), "xla")
 
 
 def causal_attention(
-    q: Float[Array, "b t h k"], k: Float[Array, "b t h k"], v: Float[Array, "b t h k"]
+    q: Float[Array, "b t h k"],
+    k: Float[Array, "b t h k"],
+    v: Float[Array, "b t h k"],
+    compute: ComputeConfig,
 ) -> Float[Array, "b t h k"]:
-    """Returns softmax(q k^T / sqrt(head width)) v, where a position sees itself and those before it."""
-    if jax.default_backend() == "cpu":
-        return blocked_attention(q, k, v)
-    return jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    """Returns softmax(q k^T / sqrt(head width)) v, where a position sees itself and those before it.
 
-
-def blocked_attention(
-    q: Float[Array, "b t h k"], k: Float[Array, "b t h k"], v: Float[Array, "b t h k"]
-) -> Float[Array, "b t h k"]:
-    """Attends block by block of queries, each to the keys up to its own end."""
-    length = q.shape[1]
-    block = max(BLOCK, -(-length // MOST_BLOCKS))
-    parts = [(start, min(start + block, length)) for start in range(0, length, block)]
-    return jnp.concatenate([_attend(q[:, start:end], k[:, :end], v[:, :end]) for start, end in parts], axis=1)
+    `auto` that no run has settled (`choosing.choose_kernel` tries kernels and tells) is what this backend prefers,
+    or xla where that kernel does not take these types.
+    """
+    kernel = compute.attention
+    if kernel == "auto":
+        kernel = preferred_kernel()
+        kernel = "xla" if obstacle(kernel, q.dtype) else kernel
+    if kernel == "cudnn":
+        return cudnn_attention(q, k, v)
+    if kernel == "splash":
+        return splash_attention(q, k, v)
+    if kernel == "blocked":
+        block = compute.block_tokens or (_CPU_BLOCK if jax.default_backend() == "cpu" else _OTHER_BLOCK)
+        return blockwise_attention(q, k, v, block)
+    return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="xla")
 
 
 def cached_attention(
@@ -41,14 +58,3 @@ def cached_attention(
     scores = jnp.einsum("bhk,bhtk->bht", q, keys, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[2]) <= position, scores, -1e30), axis=-1)
     return jnp.einsum("bht,bhtk->bhk", weights.astype(values.dtype), values)
-
-
-def _attend(
-    q: Float[Array, "b s h k"], k: Float[Array, "b t h k"], v: Float[Array, "b t h k"]
-) -> Float[Array, "b s h k"]:
-    """Attends with the last queries of a sentence to all of its keys."""
-    past = k.shape[1] - q.shape[1]
-    scores = jnp.einsum("bshk,bthk->bhst", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    seen = jnp.arange(k.shape[1]) <= past + jnp.arange(q.shape[1])[:, None]
-    weights = jax.nn.softmax(jnp.where(seen, scores, -1e30), axis=-1)
-    return jnp.einsum("bhst,bthk->bshk", weights.astype(v.dtype), v)

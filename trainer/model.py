@@ -11,6 +11,7 @@ Python out of every step. With v tokens, d hidden and m feed-forward features, a
     norm/scale [d], head/kernel [d v]
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +23,10 @@ from jaxtyping import Array, Float, Int
 from trainer.attention import cached_attention, causal_attention
 from trainer.config import ComputeConfig, ModelConfig
 from trainer.mesh import BATCH, constrain
+from trainer.numerics import gated, rms_norm, scores
 from visent.errors import UserError
 
+_PRODUCTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 Params = dict[str, Any]  # nested; leaves are float32 arrays, those of "layers" stacked along axis 0
 
 
@@ -63,12 +66,18 @@ def dtype_of(compute: ComputeConfig) -> Any:
     return np.dtype(jnp.bfloat16 if compute.precision == "bfloat16" else jnp.float32)
 
 
-def cast(params: Params, compute: ComputeConfig) -> Params:
-    """Returns the matrices in the type of products, so that devices exchange them in it; norms stay float32."""
+def cast(params: Params, compute: ComputeConfig, *, trained: bool = True) -> Params:
+    """Returns the matrices in the type of products, so that devices exchange them in it; norms stay float32.
+
+    So do embeddings and head while they are `trained`: their gradients are sums over very many tokens, added up in the
+    type of the parameter.
+    """
     half = dtype_of(compute)
-    halved: Params = jax.tree_util.tree_map_with_path(
-        lambda path, p: p if path[-1].key == "scale" else p.astype(half), params
-    )
+
+    def stays(path: tuple[Any, ...]) -> bool:
+        return path[-1].key == "scale" or (trained and path[0].key in ("embedding", "head"))
+
+    halved: Params = jax.tree_util.tree_map_with_path(lambda path, p: p if stays(path) else p.astype(half), params)
     return halved
 
 
@@ -83,8 +92,29 @@ def _linear(config: ModelConfig, compute: ComputeConfig, inputs: int, outputs: i
     )
 
 
-def _norm(config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> nnx.RMSNorm:
-    return nnx.RMSNorm(config.hidden, epsilon=config.norm_epsilon, dtype=dtype_of(compute), rngs=rngs)
+class Norm(nnx.Module):
+    """RMSNorm, in float32 whatever the type of its input."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.epsilon = config.norm_epsilon
+        self.scale = nnx.Param(jnp.ones(config.hidden))
+
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """Returns the normalised `x`, in its own type."""
+        return rms_norm(x, self.scale[...], self.epsilon)
+
+
+class TokenEmbedding(nnx.Module):
+    """One learned vector for each token."""
+
+    def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
+        self.dtype = dtype_of(compute)
+        normal = nnx.initializers.normal(config.init_std)
+        self.embedding = nnx.Param(normal(rngs.params(), (config.vocabulary, config.hidden)))
+
+    def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        """Returns the vector of every token."""
+        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.dtype)
 
 
 class CodebookEmbedding(nnx.Module):
@@ -135,25 +165,54 @@ class Layer(nnx.Module):
     """Attention, then a gated feed-forward network, each on normalised input and added back."""
 
     def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
-        self.attention_norm = _norm(config, compute, rngs)
+        self.compute = compute
+        self.attention_norm = Norm(config)
         self.attention = Attention(config, compute, rngs)
-        self.mlp_norm = _norm(config, compute, rngs)
+        self.mlp_norm = Norm(config)
         self.gate = _linear(config, compute, config.hidden, config.mlp, rngs)
         self.up = _linear(config, compute, config.hidden, config.mlp, rngs)
         self.down = _linear(config, compute, config.mlp, config.hidden, rngs)
 
-    def feed_forward(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        """Adds the feed-forward network's result to `x`."""
+    def enter(
+        self, x: Float[Array, "b t d"], by: Rope
+    ) -> tuple[Float[Array, "b t h k"], Float[Array, "b t h k"], Float[Array, "b t h k"]]:
+        """Returns what attention takes: queries, keys and values."""
+        return self.attention.project(self.attention_norm(x), by)
+
+    def leave(self, x: Float[Array, "b t d"], heads: Float[Array, "b t h k"]) -> Float[Array, "b t d"]:
+        """Adds to `x` what attention gave, then the feed-forward network's result."""
+        x = x + self.attention.join(heads)
         y = self.mlp_norm(x)
-        return x + self.down(jax.nn.silu(self.gate(y)) * self.up(y))
+        return x + self.down(gated(self.gate(y), self.up(y)))
 
     def __call__(
         self, x: Float[Array, "b t d"], by: Rope
     ) -> tuple[Float[Array, "b t d"], tuple[Float[Array, "b t h k"], Float[Array, "b t h k"]]]:
         """Runs a whole sentence; returns also its keys and values."""
-        q, k, v = self.attention.project(self.attention_norm(x), by)
-        x = x + self.attention.join(causal_attention(q, k, v))
-        return self.feed_forward(x), (k, v)
+        enter, leave = self.enter, self.leave
+        if self.compute.remat == "dots":
+            # Attention keeps queries, keys and values anyway: nothing else is worth keeping before it.
+            enter = jax.checkpoint(enter, prevent_cse=False)
+            leave = jax.checkpoint(leave, prevent_cse=False, policy=_PRODUCTS)
+        q, k, v = enter(x, by)
+        heads = causal_attention(q, k, v, self.compute)
+        blocks = self.compute.block_tokens
+        return (self._leave_by_blocks(x, heads, blocks) if blocks else leave(x, heads)), (k, v)
+
+    def _leave_by_blocks(
+        self, x: Float[Array, "b t d"], heads: Float[Array, "b t h k"], block: int
+    ) -> Float[Array, "b t d"]:
+        """Computes `leave` for `block` positions at a time, and again in the backward pass (Liu and Abbeel 2023).
+
+        The matrices enter as float32, so that their gradients are added up over the blocks in it.
+        """
+        graph, own = nnx.split(self)
+        wide = jax.tree.map(lambda p: p.astype(jnp.float32), own)
+
+        def leave(wide: Any, x: Array, heads: Array) -> Array:
+            return nnx.merge(graph, jax.tree.map(lambda w, p: w.astype(p.dtype), wide, own)).leave(x, heads)
+
+        return _in_blocks(jax.checkpoint(lambda *parts: leave(wide, *parts), prevent_cse=False), block, x, heads)
 
     def step(
         self, x: Float[Array, "b 1 d"], by: Rope, cache: Cache, layer: Int[Array, ""], position: Int[Array, ""]
@@ -166,14 +225,18 @@ class Layer(nnx.Module):
             jax.lax.dynamic_update_slice(cache.values, v.swapaxes(1, 2)[None], start),
         )
         heads = cached_attention(q[:, 0], cache.keys[layer], cache.values[layer], position)
-        return self.feed_forward(x + self.attention.join(heads[:, None])), cache
+        return self.leave(x, heads[:, None]), cache
 
 
-def _embedding(config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> nnx.Embed | CodebookEmbedding:
-    if config.embedding == "codebook":
-        return CodebookEmbedding(config, compute, rngs)
-    normal = nnx.initializers.normal(config.init_std)
-    return nnx.Embed(config.vocabulary, config.hidden, dtype=dtype_of(compute), embedding_init=normal, rngs=rngs)
+def _in_blocks(function: Callable[..., Array], block: int, *inputs: Float[Array, "b t ..."]) -> Float[Array, "b t d"]:
+    """Applies a function of positions to `block` of them at a time, one after the other; the rest comes last."""
+    batch, length = inputs[0].shape[:2]
+    whole = length // block * block
+    parts = [x[:, :whole].reshape(batch, -1, block, *x.shape[2:]).swapaxes(0, 1) for x in inputs]
+    done = [jax.lax.map(lambda part: function(*part), parts).swapaxes(0, 1).reshape(batch, whole, -1)] if whole else []
+    if whole < length:
+        done.append(function(*(x[:, whole:] for x in inputs)))
+    return jnp.concatenate(done, axis=1)
 
 
 class Llama(nnx.Module):
@@ -181,10 +244,11 @@ class Llama(nnx.Module):
 
     def __init__(self, config: ModelConfig, compute: ComputeConfig, rngs: nnx.Rngs) -> None:
         self.config, self.compute = config, compute
-        self.embedding = _embedding(config, compute, rngs)
+        embedding = CodebookEmbedding if config.embedding == "codebook" else TokenEmbedding
+        self.embedding = embedding(config, compute, rngs)
         split: Any = nnx.split_rngs(splits=config.layers)
         self.layers = split(nnx.vmap(lambda keys: Layer(config, compute, keys), in_axes=0, out_axes=0))(rngs)
-        self.norm = _norm(config, compute, rngs)
+        self.norm = Norm(config)
         self.head = _linear(config, compute, config.hidden, config.vocabulary, rngs)
 
     def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
@@ -227,7 +291,7 @@ class Llama(nnx.Module):
 
     def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """Returns float32 scores of every token of the vocabulary."""
-        return self.head(hidden).astype(jnp.float32)
+        return scores(hidden, self.head.kernel[...])
 
     def _run(self, x: Float[Array, "b t d"], *, keep: bool) -> tuple[Array, Any]:
         by = rope(self.config, jnp.arange(x.shape[1]))
@@ -237,8 +301,9 @@ class Llama(nnx.Module):
             x, pair = nnx.merge(graph, layer)(x, by)
             return x, pair if keep else None
 
-        run = jax.checkpoint(run) if self.compute.remat == "full" else run  # type: ignore[assignment]
-        x, pairs = jax.lax.scan(run, constrain(x, BATCH), stacked)
+        if self.compute.remat == "full":
+            run = jax.checkpoint(run, prevent_cse=False)
+        x, pairs = jax.lax.scan(run, constrain(x.astype(dtype_of(self.compute)), BATCH), stacked)
         return self.norm(x), pairs
 
 

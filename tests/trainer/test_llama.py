@@ -5,7 +5,6 @@ import pytest
 from flax import nnx
 
 from trainer import model as llama
-from trainer.attention import blocked_attention
 from trainer.config import ComputeConfig
 from trainer.losses import by_task, chunk_length, chunk_sums, sentence_sums
 
@@ -19,18 +18,6 @@ def merged(model):
     """The model with larger weights than at the start, so that every part matters."""
     params = jax.tree.map(lambda x: x * 5 if x.ndim > 2 else x, llama.init(model, 1))
     return nnx.merge(llama.definition(model), params)
-
-
-@pytest.mark.parametrize("length", [1, 100, 128, 300])
-def test_blocked_attention_is_jaxs_causal_attention(length):
-    q, k, v = jax.random.normal(jax.random.key(0), (3, 2, length, 3, 8))
-    expected = jax.nn.dot_product_attention(q, k, v, is_causal=True)
-    np.testing.assert_allclose(blocked_attention(q, k, v), expected, atol=1e-5)
-
-
-def test_blocked_attention_has_few_blocks_at_any_length():
-    q = jnp.zeros((1, 5000, 1, 2))
-    assert str(jax.make_jaxpr(blocked_attention)(q, q, q)).count("exp ") == 16
 
 
 def test_a_position_sees_nothing_after_it(model, merged):
