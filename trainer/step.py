@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from trainer import mesh as meshes
 from trainer import model as llama
 from trainer.batches import Batch
-from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
+from trainer.config import ModelConfig, RunConfig, StageConfig
 from trainer.distill import cached_lesson, mixed, whole_lesson
 from trainer.losses import SentenceSums, TaskSums, by_task, sentence_sums
 from trainer.optimizer import direction, learning_rate
@@ -141,17 +141,3 @@ def _accumulated(gradient_of: Any, params: llama.Params, batch: Batch, parts: in
     zeros = jax.tree.map(jnp.zeros_like, params)
     (loss, gradient), sums = jax.lax.scan(add, (jnp.zeros(()), zeros), split)
     return loss, jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1), sums), gradient
-
-
-def make_evaluation(
-    config: ModelConfig, compute: ComputeConfig, mesh: Mesh
-) -> Callable[[llama.Params, Any], SentenceSums]:
-    """Returns the jitted function from parameters and codes `uint16[b t]` to sums by sentence, on every device."""
-    graph = llama.definition(config, compute)
-
-    @partial(jax.jit, out_shardings=meshes.replicated(mesh))
-    def evaluate(params: llama.Params, codes: Any) -> SentenceSums:
-        model = nnx.merge(graph, llama.cast(params, compute))
-        return sentence_sums(model, codes.astype(jnp.int32), compute.loss_chunk_tokens)
-
-    return evaluate
