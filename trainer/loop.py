@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from manifests import files
 from manifests.corpus import Corpus
 from manifests.lock import Lock, load_lock
-from trainer import batches, hosts
+from trainer import batches, hosts, memory
 from trainer.checkpoint import Checkpoints, Keep
 from trainer.config import RunConfig
 from trainer.evaluate.tokens import make_evaluation
@@ -88,11 +88,13 @@ class Run:
 
     def all_stages(self) -> None:
         """Trains what is left of every stage."""
-        state = self._start()
+        with memory.explained(self.config, next(iter(self.config.stages)), self.mesh):
+            state = self._start()
         first = 0
         for name, stage in self.config.stages.items():
             if state.step < first + stage.steps or not self.is_evaluated(first + stage.steps):
-                state = Stage(self, name, stage, first).train(state)
+                with memory.explained(self.config, name, self.mesh):
+                    state = Stage(self, name, stage, first).train(state)
             first += stage.steps
 
     def _start(self) -> TrainState:

@@ -44,6 +44,7 @@ def train(
     Example:
       visent train tiny --manifest manifest.toml --out run/
       visent train lvm-lite -m manifest.toml --model 300m --dry-run
+      visent train lvm-lite -m manifest.toml --out gs://bucket/run --hosts 4 --host-id 0 --coordinator 10.0.0.1:8476
       visent train tiny -m manifest.toml --out run/ --set stages.images.steps=300 --set model.layers=6
 
     Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl and checkpoints/ into --out.
@@ -58,10 +59,11 @@ def train(
         return
     if out is None:
         raise UserError("train needs a folder to write to: pass --out RUN, or --dry-run to only look")
-    from trainer import loop
+    from trainer import hosts, loop
 
     lines = loop.train(config, lock, out, allow_other_lock=allow_other_lock, allow_other_settings=allow_other_settings)
-    _show_evaluations(lines, out)
+    if hosts.first():
+        _show_evaluations(lines, out)
 
 
 def _show_plan(config: "RunConfig") -> None:
