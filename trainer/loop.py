@@ -89,7 +89,7 @@ class Run:
     def all_stages(self) -> None:
         """Trains what is left of every stage."""
         with memory.explained(self.config, next(iter(self.config.stages)), self.mesh):
-            state = self._start()
+            state = jax.block_until_ready(self._start())
         first = 0
         for name, stage in self.config.stages.items():
             if state.step < first + stage.steps or not self.is_evaluated(first + stage.steps):

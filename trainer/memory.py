@@ -24,7 +24,7 @@ def explained(config: RunConfig, stage: str, mesh: Mesh) -> Iterator[None]:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not any(word in str(error) for word in _LACKS):
             raise
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = str(error).strip().splitlines()[0][:200].rstrip(".")
         fixes = "; ".join(f"{change} ({why})" for change, why in remedies(config, stage, mesh))
         raise UserError(
             f"out of device memory in stage {stage!r} ({reason}; {_size(mesh)}). Nothing saved is lost: run the same "
