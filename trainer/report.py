@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from trainer import hosts
 from trainer.evaluate import plots
 from trainer.evaluate.scores import TaskScore
+from trainer.evaluate.tables import by_task
 from trainer.throughput import Throughput, memory
 from visent.progress import SECONDS_BETWEEN_LINES
 
@@ -65,7 +65,7 @@ class Report:
             return
         self._run.board.scalars(step, dict(_heldout_scalars(self._stage, scores)))
         self._run.board.picture(step, f"heldout_by_position/{self._stage}", plots.by_position(scores, self._stage))
-        self._console.print(table_of(scores, f"held-out, stage {self._stage}, step {step}"))
+        self._console.print(by_task(scores, f"held-out, stage {self._stage}, step {step}"))
 
     def _say(self, text: str) -> None:
         if hosts.first():
@@ -87,16 +87,6 @@ def in_words(line: Mapping[str, Any]) -> str:
     if "device_memory_bytes" in line:
         parts.append(f"memory {line['device_memory_bytes'] / 2**30:.1f} GiB")
     return ", ".join(parts)
-
-
-def table_of(scores: Mapping[str, TaskScore], title: str) -> Table:
-    """Returns the scores of tasks as a table; the first and last image show what a sentence's context is worth."""
-    table = Table("task", "sentences", "loss", "perplexity", "accuracy", "first image", "last image", title=title)
-    for task, score in scores.items():
-        images = [f"{loss:.3f}" for loss in score.by_image.loss]
-        table.add_row(task, f"{score.sentences}", f"{score.loss:.3f}", f"{score.perplexity:,.1f}",
-                      f"{score.accuracy:.1%}", images[0], images[-1])  # fmt: skip
-    return table
 
 
 def _training_scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

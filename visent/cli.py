@@ -24,6 +24,7 @@ COMMANDS = {
     "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
     "train": ("trainer.commands.train", "train", "Train a model on the shards that a lock names."),
     "classify": ("trainer.commands.classify", "classify", "Classify pictures with a trained model's layers."),
+    "evaluate": ("trainer.commands.evaluate", "evaluate", "Score a trained model on held-out sentences."),
     "generate": ("trainer.commands.generate", "generate", "Generate images that continue a prompt."),
     "model": ("trainer.commands.model", "model", "Models to and from Hugging Face's Llama; show what one is."),
     "demo": ("visent.demo.cli", "demo", "Run everything on real media, small, and write a report."),

@@ -1,0 +1,134 @@
+"""The work of `visent evaluate`: a trained run and a split in, scores of every stage's tasks out."""
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from manifests import files
+from manifests.corpus import Corpus
+from manifests.lock import Lock
+from trainer import batches
+from trainer import model as llama
+from trainer.choosing import choose_kernel
+from trainer.config import ComputeConfig
+from trainer.evaluate import heldout, plots
+from trainer.evaluate.scores import TaskScore
+from trainer.evaluate.tokens import make_evaluation
+from trainer.mesh import make_mesh
+from trainer.run_folder import SavedRun
+from visent import __version__
+from visent.errors import UserError
+from visent.progress import track
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageScores:
+    """The scores of a stage's tasks; `missing` are those of which the split has no row."""
+
+    tasks: Mapping[str, TaskScore]
+    missing: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What was evaluated, on what."""
+
+    step: int
+    split: str
+    lock_digest: str
+    stages: Mapping[str, StageScores]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        stages = {
+            name: {
+                "per_task": {task: score.to_json() for task, score in found.tasks.items()},
+                "without_rows": found.missing,
+            }
+            for name, found in self.stages.items()
+        }
+        return {"step": self.step, "split": self.split, "lock_digest": self.lock_digest, "version": __version__,
+                "stages": stages}  # fmt: skip
+
+
+def judge(
+    run: SavedRun,
+    lock: Lock,
+    compute: ComputeConfig,
+    *,
+    stages: Sequence[str],
+    split: str,
+    sentences: int,
+    batch: int | None = None,
+) -> Judged:
+    """Scores the newest checkpoint of a run on at most `sentences` of each task of `stages`, `batch` at a time.
+
+    Raises:
+        UserError: the lock has codes of another tokenizer, or lacks a stage or the split.
+    """
+    if lock.card.fingerprint != run.facts.fingerprint:
+        raise UserError(
+            f"the run was trained on tokens of tokenizer {run.facts.fingerprint}, the manifest has those of "
+            f"{lock.card.fingerprint}: evaluate it on shards of its own tokenizer"
+        )
+    names = list(stages) or [name for name in run.config.stages if name in lock.stages] or list(lock.stages)
+    mesh = make_mesh(compute)
+    compute = choose_kernel(run.config.model, compute, max(lock.stage(name).context for name in names), mesh).compute
+    corpus = Corpus(lock, split=split)
+    with jax.set_mesh(mesh):
+        params = run.params(mesh)
+        evaluate = make_evaluation(run.config.model, compute, mesh)
+        found = {}
+        for name in names:
+            held = heldout.read(corpus, name, sentences)
+            found[name] = _stage(name, held, run, evaluate, params, mesh, batch)
+    if not any(scores.tasks for scores in found.values()):
+        raise UserError(
+            f"no task of stages {', '.join(names)} has a row in split {split!r}: tokenize their datasets with "
+            "--holdout, or name another --split"
+        )
+    return Judged(step=run.step, split=split, lock_digest=lock.digest, stages=found)
+
+
+def _stage(
+    name: str, held: heldout.Heldout, run: SavedRun, evaluate: Any, params: llama.Params, mesh: Mesh, batch: int | None
+) -> StageScores:
+    def put(codes: np.ndarray) -> Any:
+        rows = batches.own_rows(mesh, len(codes))
+        return batches.spread(mesh, rows, len(codes), codes[rows])
+
+    size = heldout.batch_size(held, mesh, batch)
+    with track(f"evaluate {name}", len(held.codes), "sentences") as bar:
+        scores = heldout.score(held, run.config.model, evaluate, params, size, put, bar.advance)
+    return StageScores(tasks=scores, missing=held.missing)
+
+
+def here(compute: ComputeConfig) -> ComputeConfig:
+    """Returns how a run is evaluated on the devices at hand, which need not be those that trained it."""
+    return dataclasses.replace(compute, data=0, fsdp=1, tensor=1, attention="auto", remat="none")
+
+
+def write(judged: Judged, out: str | Path) -> list[str]:
+    """Writes the scores as JSON and a picture for each stage; returns their names.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    files.make_folder(out)
+    base = f"step-{judged.step}-{judged.split}"
+    written = [files.join(out, f"{base}.json")]
+    files.write_json(written[0], judged.to_json())
+    for name, found in judged.stages.items():
+        if found.tasks:
+            data = io.BytesIO()
+            plots.by_position(found.tasks, f"{name}, step {judged.step}, split {judged.split}").save(data, "PNG")
+            written.append(files.join(out, f"{base}-{name}.png"))
+            files.write_bytes(written[-1], data.getvalue())
+    return written
