@@ -1,21 +1,28 @@
-"""Generation: a prompt is run once, then one code at a time against its keys and values, in one compiled scan."""
+"""Generation: a prompt is run once, then one code at a time against its keys and values, in compiled scans."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key, UInt16
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jaxtyping import Array, Bool, Float, Int, Key, UInt16, UInt32
 
+from trainer import decoding
 from trainer import model as llama
-from trainer.config import ModelConfig
+from trainer.config import ComputeConfig, ModelConfig
+from trainer.mesh import AXES, replicated
 from visent.errors import UserError
 
-BATCH = 4  # sentences decoded together, always: a sample must not depend on how many others are asked for
+CPU_BATCH, ACCELERATOR_BATCH = 4, 16  # a token of so many sentences takes hardly longer than of one
+ROOM = 128  # positions by which the cache grows at least; attention never reads more than this ahead of what is there
+MOST_ROOMS = 4  # times that it grows at most, as each length of the cache is compiled on its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,16 @@ class Sampling:
             raise UserError(f"--top-k is {self.top_k}: expected 1 or more")
         if not 0 <= self.temperature < float("inf"):
             raise UserError(f"--temperature is {self.temperature}: expected 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed is {self.seed}: expected 0 up to 2**32 - 1")
+
+
+class Draw(NamedTuple):
+    """How the codes of some sentences are drawn: a key for each, the others for all."""
+
+    keys: Key[Array, " b"]
+    top_k: Int[Array, ""]
+    temperature: Float[Array, ""]
 
 
 def generate(
@@ -40,74 +57,185 @@ def generate(
     new_tokens: int,
     sampling: Sampling,
     done: Callable[[int], object] = lambda count: None,
+    *,
+    batch: int | None = None,
+    compute: ComputeConfig | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> UInt16[np.ndarray, "n new"]:
     """Continues each prompt (which may be empty) by `new_tokens` codes.
 
-    `done` is told after each batch how many more rows are finished.
-    Row i is a function of the weights, its prompt, the sampling and i: not of how many rows there are.
+    `batch` sentences are decoded together on each of `devices` (this host's, unless told otherwise); a last batch that
+    is not full is computed as if it were. `done` is told after each batch how many more rows are finished.
+    Row i is a function of the weights, its prompt, the sampling and i, not of how many rows or devices there are.
+    Another `batch` may round sums otherwise, as every shape of a product does.
 
     Raises:
-        UserError: prompts are empty, and no token begins the model's sentences.
+        UserError: `batch` is not positive.
     """
-    if config.begin is None and not prompts.shape[1]:
-        raise UserError(
-            f"model {config.name} has no token that begins a sentence: give it at least one image as prompt"
-        )
-    run = functools.partial(
-        _continue,
-        llama.definition(config),
-        new_tokens,
-        0 if sampling.temperature == 0 else min(sampling.top_k, config.codebook_size),
-    )
+    size = _usual_batch() if batch is None else batch
+    if size < 1:
+        raise UserError(f"--batch is {size}: expected 1 or more")
     result = np.empty((len(prompts), new_tokens), np.uint16)
-    for start in range(0, len(prompts), BATCH):
-        part = prompts[start : start + BATCH]
-        padded = np.pad(part, ((0, BATCH - len(part)), (0, 0))).astype(np.int32)
-        numbers = jnp.arange(start, start + BATCH)
-        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(sampling.seed)))(numbers)
-        codes = run(params, padded, keys, jnp.float32(sampling.temperature))
-        result[start : start + BATCH] = np.asarray(codes)[: len(part)]
+    if not new_tokens:
+        return result
+    compute = dataclasses.replace(compute or ComputeConfig(), remat="none")
+    starts = range(0, len(prompts), size)
+    decoders = _decoders(params, config, compute, (devices or jax.local_devices())[: len(starts)])
+    running: deque[tuple[int, Array]] = deque()
+
+    def collect() -> None:
+        start, codes = running.popleft()
+        part = result[start : start + size]
+        part[:] = np.asarray(codes)[: len(part)]
         done(len(part))
+
+    for start, decoder in zip(starts, _around(decoders), strict=False):
+        part = prompts[start : start + size]
+        padded = np.pad(part, ((0, size - len(part)), (0, 0))).astype(np.int32)
+        running.append((start, decoder.run(padded, new_tokens, sampling, start)))
+        if len(running) > len(decoders):
+            collect()
+    while running:
+        collect()
     return result
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _continue(
-    graph: Any,
-    new_tokens: int,
-    top_k: int,
-    params: llama.Params,
-    prompts: Int[Array, "b p"],
-    keys: Key[Array, " b"],
-    temperature: Float[Array, ""],
-) -> Int[Array, "b new"]:
-    model = nnx.merge(graph, params)
-    begin = model.config.begin
-    start = prompts if begin is None else jnp.pad(prompts, ((0, 0), (1, 0)), constant_values=begin)
-    length = start.shape[1]
-    hidden, cache = model.prefill(start, length + new_tokens)
+def _usual_batch() -> int:
+    return CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
 
-    def draw(hidden: Float[Array, "b d"], position: Int[Array, ""]) -> Int[Array, " b"]:
-        here = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
-        return choose(model.logits(hidden)[:, : model.config.codebook_size], here, top_k, temperature)
 
-    def more(carry: tuple[Array, llama.Cache], position: Array) -> tuple[tuple[Array, llama.Cache], Array]:
+def _around(decoders: Sequence["_Decoder"]) -> Iterator["_Decoder"]:
+    while True:
+        yield from decoders
+
+
+class _Decoder:
+    """The model on one device: parameters for prompts, and weights for the tokens after them."""
+
+    def __init__(self, graph: Any, config: ModelConfig, cast: llama.Params, device: jax.Device) -> None:
+        self.graph, self.config, self.device = graph, config, device
+        shape = (1,) * len(AXES)
+        self.mesh = Mesh(np.array([device]).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+        self.params = jax.device_put(cast, device)
+        with jax.set_mesh(self.mesh):
+            self.weights = _prepare(graph, self.params)
+
+    def run(self, prompts: Int[np.ndarray, "b p"], new: int, sampling: Sampling, first_row: int) -> Int[Array, "b new"]:
+        """Begins to continue the prompts of rows from `first_row` on; returns codes that may still be computed."""
+        rows = np.arange(first_row, first_row + len(prompts))
+        begin = [] if self.config.begin is None else [self.config.begin]
+        start = np.pad(prompts, ((0, 0), (len(begin), 0)), constant_values=begin[0] if begin else 0)
+        with jax.default_device(self.device), jax.set_mesh(self.mesh):
+            draw = _draw(np.uint32(sampling.seed), rows, np.int32(sampling.top_k), np.float32(sampling.temperature))
+            code, cache = _begin(self.graph, self.params, self.weights.head, jnp.asarray(start), draw)
+            parts, position = [code[:, None]], start.shape[1]
+            for length in lengths(position, new):
+                positions = jnp.arange(position, length)
+                code, cache, codes = _go_on(self.config, length, self.weights, code, cache, positions, draw)
+                parts.append(codes)
+                position = length
+            return jnp.concatenate(parts, axis=1)
+
+
+def lengths(start: int, new: int) -> list[int]:
+    """Returns the lengths that a cache takes on, one after the other, while `new` tokens follow `start` others.
+
+    The last token is never fed back, so it needs no room.
+    """
+    last = start + new - 1
+    step = max(-(-new // (MOST_ROOMS * ROOM)), 1) * ROOM
+    return [*range((start + step) // ROOM * ROOM, last, step), last] if last > start else []
+
+
+def _decoders(
+    params: llama.Params, config: ModelConfig, compute: ComputeConfig, devices: Sequence[jax.Device]
+) -> list[_Decoder]:
+    graph, cast = llama.definition(config, compute), _cast_here(params, compute)
+    return [_Decoder(graph, config, cast, device) for device in devices]
+
+
+def _cast_here(params: llama.Params, compute: ComputeConfig) -> llama.Params:
+    """Returns the parameters in the type of products, whole, on one device of this host."""
+    mesh = next((x.sharding.mesh for x in jax.tree.leaves(params) if isinstance(x.sharding, NamedSharding)), None)
+    if mesh is None:
+        return _cast(compute, None)(params)
+    return jax.tree.map(lambda x: x.addressable_data(0), _cast(compute, replicated(mesh))(params))
+
+
+@functools.cache
+def _cast(compute: ComputeConfig, lies: NamedSharding | None) -> Callable[[llama.Params], llama.Params]:
+    made: Callable[[llama.Params], llama.Params] = jax.jit(lambda p: llama.cast(p, compute), out_shardings=lies)
+    return made
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prepare(graph: Any, params: llama.Params) -> decoding.Weights:
+    return decoding.prepare(graph, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _begin(
+    graph: Any, params: llama.Params, head: Float[Array, "d codes"], start: Int[Array, "b t"], draw: Draw
+) -> tuple[Int[Array, " b"], decoding.Cache]:
+    """Runs what is given; returns the code that follows it, and its keys and values."""
+    model: llama.Llama = nnx.merge(graph, params)
+    hidden, cache = decoding.prefill(model, start)
+    scores = jnp.dot(hidden, head, preferred_element_type=jnp.float32)
+    return choose(scores, draw, jnp.int32(start.shape[1] - 1)), cache
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _go_on(
+    config: ModelConfig,
+    length: int,
+    weights: decoding.Weights,
+    code: Int[Array, " b"],
+    cache: decoding.Cache,
+    positions: Int[Array, " n"],
+    draw: Draw,
+) -> tuple[Int[Array, " b"], decoding.Cache, Int[Array, "b n"]]:
+    """Feeds back a code at each of `positions`, with a cache of `length`; returns the codes that follow."""
+
+    def more(carry: tuple[Array, decoding.Cache], position: Array) -> tuple[tuple[Array, decoding.Cache], Array]:
         code, cache = carry
-        hidden, cache = model.step(code, position, cache)
-        code = draw(hidden, position)
+        scores, cache = decoding.step(config, weights, code, position, cache)
+        code = choose(scores, draw, position)
         return (code, cache), code
 
-    first = draw(hidden[:, -1], jnp.int32(length - 1))
-    _, others = jax.lax.scan(more, (first, cache), jnp.arange(length, length + new_tokens - 1))
-    return jnp.concatenate((first[:, None], others.T), axis=1)
+    (code, cache), codes = jax.lax.scan(more, (code, decoding.grown(cache, length)), positions)
+    return code, cache, codes.T
 
 
-def choose(
-    scores: Float[Array, "b v"], keys: Key[Array, " b"], top_k: int, temperature: Float[Array, ""]
-) -> Int[Array, " b"]:
-    """Draws one code of each row among its `top_k` likeliest; `top_k` 0 takes the likeliest."""
-    if top_k == 0:
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
-    best, codes = jax.lax.top_k(scores, top_k)
-    drawn = jax.vmap(jax.random.categorical)(keys, best / temperature)
-    return jnp.take_along_axis(codes, drawn[:, None], axis=1)[:, 0].astype(jnp.int32)
+@jax.jit
+def _draw(
+    seed: UInt32[Array, ""], rows: Int[Array, " b"], top_k: Int[Array, ""], temperature: Float[Array, ""]
+) -> Draw:
+    """Returns how the codes of sentences are drawn, each with a key from (seed, number of its row)."""
+    return Draw(jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(rows), top_k, temperature)
+
+
+def choose(scores: Float[Array, "b v"], draw: Draw, position: Int[Array, ""]) -> Int[Array, " b"]:
+    """Draws the code after `position` of each row among the `top_k` likeliest; temperature 0 takes the likeliest.
+
+    The largest of scores with Gumbel noise is a draw from their softmax; noise times T is as scores divided by T.
+    """
+    keys = jax.vmap(jax.random.fold_in, (0, None))(draw.keys, position)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, scores.shape[1:]))(keys)
+    kept = jnp.where(likeliest(scores, draw.top_k), scores + draw.temperature * noise, -jnp.inf)
+    return jnp.argmax(kept, axis=-1).astype(jnp.int32)
+
+
+def likeliest(scores: Float[Array, "b v"], count: Int[Array, ""]) -> Bool[Array, "b v"]:
+    """Marks the `count` largest scores of each row, and what equals the least of them.
+
+    Finds the value of that least one from its highest bits to its lowest, four at a time. Sorting 8192 scores for
+    every code takes five times as long on a CPU, and dozens of kernels on a GPU.
+    """
+    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
+    ordered = jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))  # as the scores are, in order
+    least = jnp.zeros((len(scores), 1), jnp.uint32)
+    for shift in range(28, -1, -4):
+        candidates = least + (jnp.arange(1, 16, dtype=jnp.uint32) << shift)
+        enough = (ordered[:, None, :] >= candidates[:, :, None]).sum(axis=-1) >= count
+        least += enough.sum(axis=-1, keepdims=True).astype(jnp.uint32) << shift
+    return ordered >= least
