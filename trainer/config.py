@@ -203,6 +203,7 @@ class RunConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
     classify: ClassifyConfig | None = None  # of the recipe `classify` alone
     start: str | None = None  # folder of a run whose newest checkpoint gives the first parameters
+    tokenizer: str = "default"  # that of the shards, by name or folder: for its codebook, and for pictures of samples
     seed: int = 0
     log_every: int = 10  # steps between lines of metrics.jsonl
     checkpoint_every: int = 1000  # steps between checkpoints; a stage's end always has one

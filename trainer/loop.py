@@ -104,7 +104,7 @@ class Run:
             journal.forget_after(step or 0)
         self._evaluated = set(hosts.from_first([line["step"] for line in self.evaluations.read()]))
         if step is None:
-            return first_state(self.config, self.lock.card, self.mesh)
+            return first_state(self.config, self.lock, self.mesh)
         return self.checkpoints.restore(placed_shapes(self.config, self.mesh))
 
     def save(self, state: TrainState, stage: str) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from manifests.lock import Lock, load_lock, resolve
+from trainer import recipes
 from trainer.config import RunConfig, StageConfig
+from trainer.start import codebook
 from visent.errors import UserError, unknown
 
 
@@ -22,20 +24,25 @@ def fit(config: RunConfig, lock: Lock) -> RunConfig:
     """Returns the configuration with the tokenizer's codebook and the manifest's contexts filled in.
 
     Raises:
-        UserError: a stage that the manifest lacks, or a context that it does not have.
+        UserError: a stage that the manifest lacks, a context that it does not have, or a recipe without the run that it
+            needs.
     """
+    recipes.check_needs(config)
     stages = {name: _fit_stage(name, stage, lock) for name, stage in config.stages.items() if stage.steps}
     if not stages:
         raise UserError("the run has no steps: give a stage some, as --set stages.images.steps=100")
     model = dataclasses.replace(config.model, codebook_size=lock.card.codebook_size)
+    vectors = codebook(config, lock) if config.start is None else None
+    if vectors is not None:
+        model = dataclasses.replace(model, codebook_width=vectors.shape[1])
     return dataclasses.replace(config, model=model, stages=stages)
 
 
 def _fit_stage(name: str, stage: StageConfig, lock: Lock) -> StageConfig:
     if name not in lock.stages:
-        error = unknown("stage of the recipe", name, lock.stages)
         raise UserError(
-            f"{error}; add [stages.{name}] to the manifest, or leave it out with --set stages.{name}.steps=0"
+            f"{unknown('stage of the recipe', name, lock.stages)}; add [stages.{name}] to the manifest, which `visent "
+            f"manifest init --recipe` writes, or leave it out with --set stages.{name}.steps=0"
         )
     context = lock.stage(name).context
     if stage.context not in (None, context):

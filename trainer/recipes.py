@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from trainer.config import DistillConfig, ModelConfig, RunConfig, StageConfig
-from visent.errors import unknown
+from visent.errors import UserError, unknown
 
 # Design section 8: hidden, MLP, heads, layers of the papers' models.
 MODELS: Mapping[str, ModelConfig] = {
@@ -22,6 +22,7 @@ MODELS: Mapping[str, ModelConfig] = {
     "3b-fast": ModelConfig(name="3b-fast", hidden=3200, mlp=8640, heads=25, layers=26),
 }
 
+_BLOCKWISE = 2e9  # parameters from which a model's feed-forward networks are computed by blocks of positions
 
 Stages = Mapping[str, int]  # the manifest's stages in its order, with their contexts
 
@@ -230,12 +231,26 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
+def check_needs(config: RunConfig) -> None:
+    """Raises a `UserError` where a recipe lacks the run that it goes on from or learns from."""
+    needs = RECIPES[config.recipe].needs if config.recipe in RECIPES else None
+    if needs == "start" and config.start is None:
+        raise UserError(f"recipe {config.recipe!r} goes on with a trained model: pass its run as --from RUN")
+    if needs == "teacher" and not config.distill.on:
+        raise UserError(
+            f"recipe {config.recipe!r} learns from a teacher: pass a run as --teacher RUN, or what `visent teacher` "
+            "wrote of one as --teacher-cache FOLDER"
+        )
+
+
 def find(recipe: str) -> Recipe:
     """Returns a recipe.
 
     Raises:
         UserError: there is none of this name.
     """
+    if recipe == "classify":
+        raise UserError("the probe on pictures has a command of its own: visent classify IMAGES --from RUN --out PROBE")
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     return RECIPES[recipe]
@@ -252,4 +267,7 @@ def make(recipe: str, model: str | ModelConfig | None = None, stages: Stages = M
     found = find(recipe)
     if isinstance(model, str) and model not in MODELS:
         raise unknown("model", model, MODELS)
-    return found.make(model if isinstance(model, ModelConfig) else MODELS[model or found.model], stages)
+    made = found.make(model if isinstance(model, ModelConfig) else MODELS[model or found.model], stages)
+    if made.model.parameters > _BLOCKWISE:
+        made = dataclasses.replace(made, compute=dataclasses.replace(made.compute, block_tokens=1024))
+    return made

@@ -4,37 +4,45 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Float32
 
+from manifests.lock import Lock
 from tokenizer.card import NOT_DECIDING, TokenizerCard
 from trainer.config import ModelConfig, RunConfig
 from trainer.model import any_codebook
 from trainer.run_facts import differences
 from trainer.run_folder import SavedRun, open_run
+from trainer.sampling import load_tokenizer
 from trainer.step import TrainState, make_state
 from visent.errors import UserError
 
 FREE = ("name", "init_std")  # fields of a model that decide nothing once there are parameters
 
 
-def first_state(
-    config: RunConfig, card: TokenizerCard, mesh: Mesh, codebook: Float[Any, "k w"] | None = None
-) -> TrainState:
+def first_state(config: RunConfig, lock: Lock, mesh: Mesh) -> TrainState:
     """Returns the state of step 0 on a mesh: the optimizer's moments are always fresh.
 
-    `codebook` is the tokenizer's, for a fresh model whose embedding is made of it; a run that is started from has its
-    own.
-
     Raises:
-        UserError: `config.start` has no checkpoint, or is a run of another tokenizer or model.
+        UserError: `config.start` has no checkpoint, or is a run of another tokenizer or model; or the model embeds with
+            the tokenizer's codebook, and `config.tokenizer` is another.
     """
     if config.start is None:
-        return make_state(config, mesh, codebook)
-    saved = open_start(config.start, config.model, card)
+        return make_state(config, mesh, codebook(config, lock))
+    saved = open_start(config.start, config.model, lock.card)
     fresh = make_state(config, mesh, any_codebook(config.model))
     jax.tree.map(lambda array: array.delete(), fresh.params)  # there may be no room for both
     return fresh._replace(params=saved.params(mesh))
+
+
+def codebook(config: RunConfig, lock: Lock) -> Float32[np.ndarray, "k w"] | None:
+    """Returns the codebook that a fresh model embeds with, or None where it learns its embedding.
+
+    Raises:
+        UserError: `config.tokenizer` is not the one that made the tokens.
+    """
+    return load_tokenizer(config.tokenizer, lock).codebook if config.model.embedding == "codebook" else None
 
 
 def open_start(root: str, model: ModelConfig, card: TokenizerCard) -> SavedRun:

@@ -29,7 +29,7 @@ def run(tmp_path_factory, config, lock):
 
 def test_a_run_starts_with_the_other_s_parameters_and_fresh_moments(run, config, lock):
     mesh = make_mesh(config.compute)
-    state = start.first_state(dataclasses.replace(config, start=run), lock.card, mesh)
+    state = start.first_state(dataclasses.replace(config, start=run), lock, mesh)
     wanted = init_state(dataclasses.replace(config, seed=5)).params
     jax.tree.map(np.testing.assert_array_equal, state.params, wanted)
     jax.tree.map(np.testing.assert_array_equal, state.moments, make_state(config, mesh).moments)
@@ -38,7 +38,7 @@ def test_a_run_starts_with_the_other_s_parameters_and_fresh_moments(run, config,
 
 def test_without_a_start_the_parameters_are_fresh(config, lock):
     mesh = make_mesh(config.compute)
-    state = start.first_state(config, lock.card, mesh)
+    state = start.first_state(config, lock, mesh)
     jax.tree.map(np.testing.assert_array_equal, state.params, make_state(config, mesh).params)
 
 
