@@ -70,11 +70,13 @@ def generate(
     Another `batch` may round sums otherwise, as every shape of a product does.
 
     Raises:
-        UserError: `batch` is not positive.
+        UserError: `batch` is not positive, or prompts are empty and no token begins the model's sentences.
     """
     size = _usual_batch() if batch is None else batch
     if size < 1:
         raise UserError(f"--batch is {size}: expected 1 or more")
+    if config.begin is None and not prompts.shape[1]:
+        raise UserError(f"no token begins the sentences of model {config.name}: give it at least one image as prompt")
     result = np.empty((len(prompts), new_tokens), np.uint16)
     if not new_tokens:
         return result
