@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 _NEVER = -1e30
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
 def blockwise_attention(
     q: Float[Array, "b t h k"], k: Float[Array, "b t h k"], v: Float[Array, "b t h k"], block: int
 ) -> Float[Array, "b t h k"]:
@@ -23,27 +24,22 @@ def blockwise_attention(
     At most `block` x `block` scores of each head exist at once. A context that does not divide is filled up with a few
     positions after its end, which none of its own sees.
     """
-    length = q.shape[1]
-    block = -(-length // -(-length // block))  # the smallest that makes no more blocks
-    blocks = [_split(jnp.pad(x, ((0, 0), (0, -length % block), (0, 0), (0, 0))), block) for x in (q, k, v)]
-    return _join(_attend(*blocks))[:, :length]
-
-
-def _split(x: Float[Array, "b t h k"], block: int) -> Float[Array, "n b h c k"]:
-    return x.reshape(x.shape[0], -1, block, *x.shape[2:]).transpose(1, 0, 3, 2, 4)
-
-
-def _join(x: Float[Array, "n b h c k"]) -> Float[Array, "b t h k"]:
-    joined = x.transpose(1, 0, 3, 2, 4)
-    return joined.reshape(joined.shape[0], -1, *joined.shape[3:])
+    return _forward(q, k, v, block)[0]
 
 
 Blocks = Float[Array, "n b h c k"]
 
 
-@jax.custom_vjp
-def _attend(q: Blocks, k: Blocks, v: Blocks) -> Blocks:
-    return _forward(q, k, v)[0]
+def _split(x: Float[Array, "b t h k"], block: int) -> Blocks:
+    length = x.shape[1]
+    block = -(-length // -(-length // block))  # the smallest that makes no more blocks
+    x = jnp.pad(x, ((0, 0), (0, -length % block), (0, 0), (0, 0)))
+    return x.reshape(x.shape[0], -1, block, *x.shape[2:]).transpose(1, 0, 3, 2, 4)
+
+
+def _join(x: Blocks, length: int) -> Float[Array, "b t h k"]:
+    joined = x.transpose(1, 0, 3, 2, 4)
+    return joined.reshape(joined.shape[0], -1, *joined.shape[3:])[:, :length]
 
 
 def _scores(q: Array, k: Array, row: Array, column: Array) -> Float[Array, "b h c c"]:
@@ -54,11 +50,14 @@ def _scores(q: Array, k: Array, row: Array, column: Array) -> Float[Array, "b h 
     return jnp.where(seen, found, _NEVER)
 
 
-def _forward(q: Blocks, k: Blocks, v: Blocks) -> tuple[Blocks, tuple[Array, ...]]:
-    def row(_: None, part: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
-        return None, _row(part[0], k, v, part[1])
+def _forward(q: Array, k: Array, v: Array, block: int) -> tuple[Float[Array, "b t h k"], tuple[Array, ...]]:
+    queries, keys, values = (_split(x, block) for x in (q, k, v))
 
-    _, (out, total) = jax.lax.scan(row, None, (q, jnp.arange(len(q))))
+    def row(_: None, part: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
+        return None, _row(part[0], keys, values, part[1])
+
+    _, (found, total) = jax.lax.scan(row, None, (queries, jnp.arange(len(queries))))
+    out = _join(found, q.shape[1])
     return out, (q, k, v, out, total)
 
 
@@ -78,8 +77,9 @@ def _row(q: Float[Array, "b h c k"], k: Blocks, v: Blocks, row: Array) -> tuple[
     return (read / total[..., None]).astype(q.dtype), highest + jnp.log(total)
 
 
-def _backward(kept: tuple[Array, ...], gradient: Any) -> tuple[Blocks, Blocks, Blocks]:
-    q, k, v, out, total = kept
+def _backward(block: int, kept: tuple[Array, ...], gradient: Any) -> tuple[Array, Array, Array]:
+    length, total = kept[0].shape[1], kept[-1]
+    q, k, v, out, gradient = (_split(x, block) for x in (*kept[:-1], gradient))
     own = jnp.sum(gradient.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     scale = q.shape[-1] ** -0.5
@@ -103,7 +103,7 @@ def _backward(kept: tuple[Array, ...], gradient: Any) -> tuple[Blocks, Blocks, B
 
     zeros = jnp.zeros(k.shape, jnp.float32)
     (to_k, to_v), to_q = jax.lax.scan(row, (zeros, zeros), (q, gradient, total, own, jnp.arange(len(q))))
-    return to_q, to_k.astype(k.dtype), to_v.astype(v.dtype)
+    return _join(to_q, length), _join(to_k, length).astype(k.dtype), _join(to_v, length).astype(v.dtype)
 
 
-_attend.defvjp(_forward, _backward)
+blockwise_attention.defvjp(_forward, _backward)

@@ -157,8 +157,13 @@ class Attention(nnx.Module):
         return rotate(q, by), rotate(k, by), v
 
     def join(self, heads: Float[Array, "b t h k"]) -> Float[Array, "b t d"]:
-        """Mixes the heads' results back into the residual width."""
-        return self.out(heads.reshape(*heads.shape[:2], -1))
+        """Mixes the heads' results back into the residual width.
+
+        The backward pass keeps `heads` as attention keeps it, not once more by another shape.
+        """
+        mix = jax.checkpoint(lambda heads: self.out(heads.reshape(*heads.shape[:2], -1)), prevent_cse=False)
+        mixed: Array = mix(heads)
+        return mixed
 
 
 class Layer(nnx.Module):
