@@ -106,9 +106,7 @@ def find(root: Path, split: str, classes: tuple[str, ...] | None = None) -> Pict
         files += [path.relative_to(root).as_posix() for path in here]
         labels += [label] * len(here)
     if not files:
-        raise UserError(
-            f"{folder} has no pictures: expected {folder}/<class>/<picture>, ending in {', '.join(ENDINGS)}"
-        )
+        raise UserError(f"{folder} has no pictures: expected <class>/<picture> in it, ending in {', '.join(ENDINGS)}")
     return Pictures(root=root, names=tuple(files), labels=np.array(labels, np.int32), classes=names)
 
 
