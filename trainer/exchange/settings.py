@@ -75,7 +75,7 @@ def read_settings(folder: Path) -> Settings:
         heads=data["num_attention_heads"],
         layers=data["num_hidden_layers"],
         vocabulary=data["vocab_size"],
-        positions=int(_number(data, "max_position_embeddings", 2048, path)),
+        positions=int(_number(data, "max_position_embeddings", 2048.0, path)),
         rope_theta=_theta(data, path),
         norm_epsilon=_number(data, "rms_norm_eps", 1e-6, path),
         init_std=_number(data, "initializer_range", 0.02, path),
