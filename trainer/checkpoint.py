@@ -6,6 +6,9 @@ only when `commit_success.txt` is in it.
 """
 
 import contextlib
+import logging
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ from visent.errors import UserError
 
 __all__ = ["Checkpoints", "Keep", "RunFacts", "check_same_run", "differences"]
 _UNFINISHED = "*.orbax-checkpoint-tmp"
+_ERRNO = re.compile(r"os_error_code='(\d+)'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ class Checkpoints:
         self.folder = _place(folder)
         self._saving: int | None = None  # the step that is being written
         self._failure: tuple[int, Exception] | None = None
+        logging.getLogger("absl").addFilter(_is_news)
         options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
         if keep is not None:
             options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), cleanup_tmp_directories=True)
@@ -144,6 +149,7 @@ class Checkpoints:
     def _failed(self, error: Exception) -> None:
         """Keeps the failure, and gives the room back that the unfinished checkpoint took."""
         self._failure = (self._saving or 0, error)
+        self._manager.reload()  # what it thought of as removed is still there
         if jax.process_index() == 0:
             for unfinished in epath.Path(self.folder).glob(_UNFINISHED):
                 with contextlib.suppress(OSError):
@@ -189,6 +195,16 @@ class Checkpoints:
         params: llama.Params = self._restore(self.latest if step is None else step, params=like)["params"]
         return params
 
+    def params_digests(self, step: int) -> dict[str, int]:
+        """Returns the digest of every parameter's array in a checkpoint, without reading the arrays.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        with self._readable(step):
+            found = self._manager.restore(step, args=_only(digests=ocp.args.JsonRestore()))
+            return dict(found.digests["params"])
+
     def _restore(self, step: int | None, **trees: Any) -> dict[str, Any]:
         items = {name: ocp.args.StandardRestore(jax.tree.map(_laid, tree)) for name, tree in trees.items()}
         with self._readable(step):
@@ -223,8 +239,19 @@ def _place(folder: str | Path) -> str:
 
 
 def _reason(error: Exception) -> str:
+    """Returns the operating system's words for it where it has some, or the first line of the error."""
+    code = error.errno if isinstance(error, OSError) else None
+    found = _ERRNO.search(str(error))
+    if code or found:
+        return os.strerror(code or int(found.group(1) if found else 0))
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drops what orbax logs of an error, with tracebacks from several threads (it is raised too), and of reading."""
+    said = record.levelno >= logging.ERROR or "read only" in str(record.msg)
+    return not (said and "orbax" in record.pathname)
 
 
 def _laid(leaf: Any) -> jax.ShapeDtypeStruct:
