@@ -12,6 +12,7 @@ from trainer.config import StageConfig
 from trainer.divergence import explanation
 from trainer.evaluate import heldout
 from trainer.evaluate.scores import TaskScore
+from trainer.mesh import batch_parts
 from trainer.metrics import Diverged, Window
 from trainer.report import Report
 from trainer.step import TrainState, begin_stage, make_step
@@ -104,7 +105,8 @@ class Stage:
         found = self.heldout
         scores: Mapping[str, TaskScore] = {}
         if found is not None and len(found.codes):
-            size = heldout.batch_size(found, self.run.mesh, self.config.batch_sentences // self.config.microbatches)
+            parts = batch_parts(self.run.mesh)
+            size = heldout.batch_size(found, parts, self.config.batch_sentences // self.config.microbatches)
             scores = heldout.score(found, self.run.config.model, self.run.evaluate, state.params, size, self._put)
         self.report.evaluation(step, step - self.first, scores, self.tasks if found is None else found.missing)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Bool, Int64, UInt16
 
 from manifests.corpus import Corpus
@@ -14,7 +13,6 @@ from manifests.lock import Lock
 from trainer.config import ModelConfig
 from trainer.evaluate.scores import TaskScore, task_score
 from trainer.evaluate.tokens import Evaluation
-from trainer.mesh import batch_parts
 
 SEED = 0  # of held-out sentences: the same ones for every run and step
 TOKENS_AT_ONCE = 16_384  # of one device
@@ -59,12 +57,11 @@ def _roles(lock: Lock, stage: str, task: str) -> tuple[str, ...]:
     return tuple(grammar.roles[role] for role in grammar.role.tolist())
 
 
-def batch_size(heldout: Heldout, mesh: Mesh, most: int | None = None) -> int:
-    """Returns how many sentences to score at a time, a multiple of the mesh's parts.
+def batch_size(heldout: Heldout, parts: int, most: int | None = None) -> int:
+    """Returns how many sentences to score at a time, a multiple of the `parts` that a batch is split into.
 
     So many that each device has `TOKENS_AT_ONCE`, but not more than there are, nor than `most`.
     """
-    parts = batch_parts(mesh)
     wanted = max(1, TOKENS_AT_ONCE // heldout.codes.shape[1]) * parts
     return max(parts, min(wanted, -(-len(heldout.codes) // parts) * parts, (most or wanted) // parts * parts))
 

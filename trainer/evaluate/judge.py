@@ -21,7 +21,7 @@ from trainer.config import ComputeConfig
 from trainer.evaluate import heldout, plots
 from trainer.evaluate.scores import TaskScore
 from trainer.evaluate.tokens import make_evaluation
-from trainer.mesh import make_mesh
+from trainer.mesh import batch_parts, make_mesh
 from trainer.run_folder import SavedRun
 from visent import __version__
 from visent.errors import UserError
@@ -104,7 +104,7 @@ def _stage(
         rows = batches.own_rows(mesh, len(codes))
         return batches.spread(mesh, rows, len(codes), codes[rows])
 
-    size = heldout.batch_size(held, mesh, batch)
+    size = heldout.batch_size(held, batch_parts(mesh), batch)
     with track(f"evaluate {name}", len(held.codes), "sentences") as bar:
         scores = heldout.score(held, run.config.model, evaluate, params, size, put, bar.advance)
     return StageScores(tasks=scores, missing=held.missing)
