@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,24 @@ def read_bytes(path: str | Path) -> bytes:
         filesystem, inner = _filesystem(str(path))
         return bytes(_patiently(lambda: filesystem.cat_file(inner), path))
     return Path(path).read_bytes()
+
+
+def read_ranges(path: str | Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Returns the bytes from `start` up to `end` of each range of a file; of a URL, all are asked for at once.
+
+    A range beyond the file's end comes back shorter.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if is_url(path):
+        filesystem, inner = _filesystem(str(path))
+        starts, ends = zip(*ranges, strict=True)
+        return list(
+            _patiently(lambda: filesystem.cat_ranges([inner] * len(ranges), starts, ends, on_error="raise"), path)
+        )
+    with Path(path).open("rb") as file:
+        return [os.pread(file.fileno(), end - start, start) for start, end in ranges]
 
 
 def _patiently(read: Callable[[], Any], path: str | Path) -> Any:

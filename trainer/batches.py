@@ -49,9 +49,21 @@ def numbers(step: int, batch_sentences: int) -> Int64[np.ndarray, " b"]:
     return step * batch_sentences + np.argsort(reversed_bits[np.arange(batch_sentences) % lanes], kind="stable")
 
 
-def batch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: Rows = slice(None)) -> Batch:
-    """Returns rows of the batch of a stage's step: a pure function of (lock digest, seed, step)."""
-    return Batch(*corpus.sentences(stage, numbers(step, batch_sentences)[rows], seed))
+def batch(
+    corpus: Corpus,
+    stage: str,
+    step: int,
+    batch_sentences: int,
+    seed: int,
+    rows: Rows = slice(None),
+    likeliest: Callable[[Int64[np.ndarray, " n"]], Likeliest] | None = None,
+) -> Batch:
+    """Returns rows of the batch of a stage's step: a pure function of (lock digest, seed, step).
+
+    `likeliest` returns what a teacher thought of sentences of these numbers; it then stands beside them.
+    """
+    own = numbers(step, batch_sentences)[rows]
+    return Batch(*corpus.sentences(stage, own, seed), None if likeliest is None else likeliest(own))
 
 
 def prefetch(corpus: Corpus, stage: str, step: int, batch_sentences: int, seed: int, rows: Rows = slice(None)) -> None:

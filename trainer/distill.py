@@ -6,6 +6,7 @@ numbers of them teach each other. A loss takes it times T squared, which keeps i
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,13 @@ from trainer.losses import Lesson, SentenceSums
 
 NEVER = -1e30  # the logit of what is not a code; finite, so that 0 x (NEVER - NEVER) is 0
 FLOOR = 1e-6  # added to the probability of all codes that are not in a cache: float32 sums are no more exact
+
+
+class TeacherModel(NamedTuple):
+    """A teacher that is computed beside the student: what it is, and how it is computed."""
+
+    config: ModelConfig
+    compute: ComputeConfig
 
 
 def code_log_probabilities(
@@ -93,18 +101,16 @@ def _says(hidden: Float[Array, "*b d"]) -> Bool[Array, "*b"]:
     return (hidden != 0).any(axis=-1)
 
 
-def whole_lesson(
-    teacher: llama.Params, config: ModelConfig, compute: ComputeConfig, codes: Int[Array, "b t"], temperature: float
-) -> Lesson:
+def whole_lesson(teacher: TeacherModel, params: llama.Params, codes: Int[Array, "b t"], temperature: float) -> Lesson:
     """Returns the lesson of a teacher that is computed beside the student, without a gradient.
 
     Of a batch, only its hidden states are held; its logits are computed where the student's are.
     """
-    model = nnx.merge(llama.definition(config, compute), jax.lax.stop_gradient(teacher))
+    model = nnx.merge(llama.definition(*teacher), jax.lax.stop_gradient(params))
     hidden = jax.lax.stop_gradient(model.before(codes))
 
     def from_hidden(student: Float[Array, "b t v"], hidden: Float[Array, "b t d"]) -> Float[Array, "b t"]:
-        found = divergence(student, model.logits(hidden), config.codebook_size, temperature)
+        found = divergence(student, model.logits(hidden), teacher.config.codebook_size, temperature)
         return jnp.where(_says(hidden), found, 0.0)
 
     return Lesson(hidden, from_hidden, whole=True)

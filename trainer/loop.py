@@ -24,6 +24,7 @@ from trainer.run_folder import RunFolder
 from trainer.stage import Stage
 from trainer.start import first_state
 from trainer.step import TrainState, placed_shapes
+from trainer.teacher import Lessons, open_lessons
 from trainer.tensorboard import Board
 
 
@@ -44,7 +45,10 @@ def train(
             written, or the loss is no longer finite.
     """
     config = fit(config, lock)
-    facts = RunFacts(config=config, lock_digest=lock.digest, fingerprint=lock.card.fingerprint)
+    lessons = open_lessons(config, lock)
+    facts = RunFacts(
+        config=config, lock_digest=lock.digest, fingerprint=lock.card.fingerprint, teacher=lessons.identity
+    )
     hosts.agree(facts.to_json())
     mesh = make_mesh(config.compute)
     check_model(config.model, mesh)
@@ -67,7 +71,7 @@ def train(
         hosts.wait("checked")  # what the others still read is not written before
         if hosts.first():
             folder.write(facts, lock)
-        run = Run(facts, lock, folder, checkpoints, mesh)
+        run = Run(facts, lock, folder, checkpoints, mesh, lessons)
         with jax.set_mesh(mesh), contextlib.closing(run.board):
             run.all_stages()
         run.flush()
@@ -77,8 +81,17 @@ def train(
 class Run:
     """One call of `train`: what stays the same over its stages."""
 
-    def __init__(self, facts: RunFacts, lock: Lock, folder: RunFolder, checkpoints: Checkpoints, mesh: Mesh) -> None:
+    def __init__(
+        self,
+        facts: RunFacts,
+        lock: Lock,
+        folder: RunFolder,
+        checkpoints: Checkpoints,
+        mesh: Mesh,
+        lessons: Lessons,
+    ) -> None:
         self.facts, self.config, self.lock, self.mesh = facts, facts.config, lock, mesh
+        self.lessons = lessons
         self.folder, self.checkpoints = folder, checkpoints
         self.metrics = Journal(folder.metrics, writes=hosts.first())
         self.evaluations = Journal(folder.evaluations, writes=hosts.first())
@@ -90,6 +103,7 @@ class Run:
         """Trains what is left of every stage."""
         with memory.explained(self.config, next(iter(self.config.stages)), self.mesh):
             state = jax.block_until_ready(self._start())
+            self.taught = self.lessons.load(self.config, self.mesh)
         first = 0
         for name, stage in self.config.stages.items():
             if state.step < first + stage.steps or not self.is_evaluated(first + stage.steps):

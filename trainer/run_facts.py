@@ -1,7 +1,7 @@
 """What a checkpoint belongs to, and whether a run may go on from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.config import RunConfig
@@ -19,6 +19,7 @@ class RunFacts:
     lock_digest: str
     fingerprint: str  # of the tokenizer
     stage: str = ""  # in which the checkpoint was written
+    teacher: Mapping[str, Any] = field(default_factory=dict)  # which one, where there is one
     version: str = __version__
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def check_same_run(
                         "or another --out folder")  # fmt: skip
     begun = list(before["stages"])[: list(before["stages"]).index(old.stage) + 1] if old.stage else []
     settings = differences(_learned_with(before, begun), _learned_with(after, begun))
+    settings += differences(old.teacher, new.teacher, "teacher")
     if settings and not allow_other_settings:
         raise UserError(f"the checkpoint was written with other settings ({'; '.join(settings[:_SHOWN])}): repeat the "
                         "first command, use another --out folder, or pass --allow-other-settings")  # fmt: skip

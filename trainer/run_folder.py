@@ -95,6 +95,15 @@ class SavedRun:
         with Checkpoints(self.folder.checkpoints) as checkpoints:
             return checkpoints.restore_params(like, self.step)
 
+    def digest(self) -> str:
+        """Returns a name for the parameters' values, the same wherever the run lies.
+
+        Raises:
+            UserError: the checkpoint cannot be read.
+        """
+        with Checkpoints(self.folder.checkpoints) as checkpoints:
+            return files.digest_json(checkpoints.params_digests(self.step))[:16]
+
 
 def open_run(root: str | Path) -> SavedRun:
     """Reads what the newest checkpoint of a run belongs to; its parameters are read by `params`.

@@ -58,11 +58,12 @@ class Stage:
                 if step_function is None:
                     self.report.begin()
                     bar.advance(0, "compiling")
-                    made = make_step(self.run.config, self.config, self.first, len(self.tasks), self.run.mesh)
-                    step_function = made.lower(state, batch).compile()
+                    teacher, mesh = self.run.taught.model, self.run.mesh
+                    made = make_step(self.run.config, self.config, self.first, len(self.tasks), mesh, teacher)
+                    step_function = made.lower(state, batch, self.run.taught.params).compile()
                     self.window.restart_clock()
                     self.wait_seconds = 0.0
-                state, metrics = step_function(state, batch)
+                state, metrics = step_function(state, batch, self.run.taught.params)
                 self.window.add(step, metrics)
                 self._report(state, step)
                 bar.advance(1, self.report.note(self.window.loss))
@@ -71,7 +72,9 @@ class Stage:
     def _batch(self, step: int) -> batches.Batch:
         step, size, seed = step - self.first, self.config.batch_sentences, self.run.config.seed
         batches.prefetch(self.run.corpus, self.name, step + batches.FETCHED_AHEAD, size, seed, self.rows)
-        own = batches.batch(self.run.corpus, self.name, step, size, seed, self.rows)
+        cache = self.run.lessons.caches.get(self.name)
+        likeliest = None if cache is None else cache.read
+        own = batches.batch(self.run.corpus, self.name, step, size, seed, self.rows, likeliest)
         laid: batches.Batch = batches.spread(self.run.mesh, self.rows, size, own)
         return laid
 

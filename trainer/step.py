@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 from trainer import mesh as meshes
 from trainer import model as llama
 from trainer.batches import Batch
-from trainer.config import ModelConfig, RunConfig, StageConfig
-from trainer.distill import cached_lesson, mixed, whole_lesson
+from trainer.config import RunConfig, StageConfig
+from trainer.distill import TeacherModel, cached_lesson, mixed, whole_lesson
 from trainer.losses import SentenceSums, TaskSums, by_task, sentence_sums
 from trainer.optimizer import direction, learning_rate
 
@@ -80,7 +80,7 @@ def begin_stage(state: TrainState, stage: StageConfig) -> TrainState:
 
 
 def make_step(
-    config: RunConfig, stage: StageConfig, first_step: int, tasks: int, mesh: Mesh, teacher: ModelConfig | None = None
+    config: RunConfig, stage: StageConfig, first_step: int, tasks: int, mesh: Mesh, teacher: TeacherModel | None = None
 ) -> Any:
     """Returns the jitted step of a stage that begins at `first_step` of the run and has `tasks` tasks.
 
@@ -105,7 +105,7 @@ def make_step(
     return step
 
 
-def _objective(config: RunConfig, teacher: ModelConfig | None) -> Callable[..., tuple[Float[Array, ""], SentenceSums]]:
+def _objective(config: RunConfig, teacher: TeacherModel | None) -> Callable[..., tuple[Float[Array, ""], SentenceSums]]:
     graph, how = llama.definition(config.model, config.compute), config.distill
 
     def objective(
@@ -114,7 +114,7 @@ def _objective(config: RunConfig, teacher: ModelConfig | None) -> Callable[..., 
         model, codes = nnx.merge(graph, llama.cast(params, config.compute)), batch.codes.astype(jnp.int32)
         lesson = None
         if teacher is not None and taught is not None:
-            lesson = whole_lesson(taught, teacher, config.compute, codes, how.temperature)
+            lesson = whole_lesson(teacher, taught, codes, how.temperature)
         elif batch.likeliest is not None:
             lesson = cached_lesson(batch.likeliest, config.model.codebook_size, how.temperature)
         assert (lesson is not None) == how.on, "a teacher's parameters or its likeliest codes, where there is one"

@@ -162,7 +162,7 @@ def pair():
 def lesson_of(kind, pair, temperature=1.0, k=CODES):
     _, teacher, _, params, codes = pair
     if kind == "whole":
-        return distill.whole_lesson(params, teacher, ComputeConfig(), codes, temperature)
+        return distill.whole_lesson(distill.TeacherModel(teacher, ComputeConfig()), params, codes, temperature)
     model = nnx.merge(llama.definition(teacher), params)
     says = distill.likeliest(model, model.before(codes), k)
     return distill.cached_lesson(says, CODES, temperature)
