@@ -63,7 +63,7 @@ COMMANDS = [
     ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
     ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["classify"], ["generate"], ["demo"],
-    ["evaluate"], ["model"], ["model", "export"], ["model", "import"], ["model", "show"],
+    ["teacher"], ["evaluate"], ["model"], ["model", "export"], ["model", "import"], ["model", "show"],
 ]  # fmt: skip
 
 

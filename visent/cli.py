@@ -23,6 +23,7 @@ COMMANDS = {
     "import": ("manifests.exchange.commands", "import_", "Make a dataset of token files of LVM or DeLVM."),
     "tokenizer": ("tokenizer.cli", "tokenizer", "Train, inspect and judge tokenizers."),
     "train": ("trainer.commands.train", "train", "Train a model on the shards that a lock names."),
+    "teacher": ("trainer.commands.teacher", "teacher", "Write what a model predicts, for students to learn from."),
     "classify": ("trainer.commands.classify", "classify", "Classify pictures with a trained model's layers."),
     "evaluate": ("trainer.commands.evaluate", "evaluate", "Score a trained model on held-out sentences."),
     "generate": ("trainer.commands.generate", "generate", "Generate images that continue a prompt."),

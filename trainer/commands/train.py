@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help="tiny, 80m, 300m, 600m, 1b or 3b; by default the recipe's own.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change one setting; may be repeated.")
+@click.option("--teacher", metavar="RUN", help="Learn from this run's model, too: --set distill.teacher=RUN.")
+@click.option("--teacher-cache", metavar="FOLDER", help="Or from what `visent teacher` wrote: --set distill.cached=...")
 @click.option("--dry-run", is_flag=True, help="Print the settings and what the run takes, and stop.")
 @click.option("--allow-other-lock", is_flag=True, help="Go on from a checkpoint although the data changed.")
 @click.option("--allow-other-settings", is_flag=True, help="Go on although a stage's settings changed.")
@@ -31,6 +33,8 @@ def train(
     out: Path | None,
     model: str | None,
     changes: tuple[str, ...],
+    teacher: str | None,
+    teacher_cache: str | None,
     dry_run: bool,
     allow_other_lock: bool,
     allow_other_settings: bool,
@@ -51,7 +55,7 @@ def train(
     """
     from trainer import overrides, plan, recipes
 
-    config = overrides.apply(recipes.make(recipe, model), changes)
+    config = overrides.apply(recipes.make(recipe, model), (*changes, *_distillation(teacher, teacher_cache)))
     lock = plan.read_lock(manifest)
     config = plan.fit(config, lock)
     if dry_run:
@@ -64,6 +68,12 @@ def train(
     lines = loop.train(config, lock, out, allow_other_lock=allow_other_lock, allow_other_settings=allow_other_settings)
     if hosts.first():
         _show_evaluations(lines, out)
+
+
+def _distillation(teacher: str | None, cache: str | None) -> list[str]:
+    """Returns what the options of distillation stand for."""
+    named = {"distill.teacher": teacher, "distill.cached": cache}
+    return [f"{setting}={value}" for setting, value in named.items() if value is not None]
 
 
 def _show_plan(config: "RunConfig") -> None:
