@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float16, Int32, Int64, UInt16
 
 from manifests.corpus import Corpus
@@ -111,7 +111,7 @@ def read_ahead(make: Callable[[int], T], steps: range) -> Generator[T, None, Non
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def check_divides(batch_sentences: int, microbatches: int, mesh: Mesh, stage: str) -> None:
+def check_divides(batch_sentences: int, microbatches: int, mesh: Mesh | AbstractMesh, stage: str) -> None:
     """Raises a `UserError` where a stage's microbatches do not split evenly over the devices."""
     unit = batch_parts(mesh) * microbatches
     if batch_sentences % unit:

@@ -38,7 +38,7 @@ def make_mesh(compute: ComputeConfig) -> Mesh:
     return jax.make_mesh((data, compute.fsdp, compute.tensor), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_model(model: ModelConfig, mesh: Mesh) -> None:
+def check_model(model: ModelConfig, mesh: Mesh | AbstractMesh) -> None:
     """Checks that the mesh divides the model: what it does not divide, every device would hold or compute whole.
 
     Raises:
