@@ -62,8 +62,8 @@ COMMANDS = [
     ["diff"], ["export"], ["import"],
     ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
-    ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["classify"], ["generate"], ["demo"],
-    ["teacher"], ["evaluate"], ["model"], ["model", "export"], ["model", "import"], ["model", "show"],
+    ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["classify"], ["generate"],
+    ["demo"], ["teacher"], ["evaluate"], ["model"], ["model", "export"], ["model", "import"], ["model", "show"],
 ]  # fmt: skip
 
 
