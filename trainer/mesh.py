@@ -44,24 +44,22 @@ def check_model(model: ModelConfig, mesh: Mesh | AbstractMesh) -> None:
     Raises:
         UserError: a width or the heads are no multiple of the axes that split them; names the setting to change.
     """
-    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    tensor = mesh.shape["tensor"]
     wanted = (
-        ("tensor", tensor, "heads", model.heads),
-        ("tensor", tensor, "mlp", model.mlp),
-        ("tensor", tensor, "vocabulary", model.vocabulary),
-        ("fsdp", fsdp * tensor, "hidden", model.hidden),
+        ("tensor", 1, "heads", model.heads),
+        ("tensor", 1, "mlp", model.mlp),
+        ("tensor", 1, "vocabulary", model.vocabulary),
+        ("fsdp", tensor, "hidden", model.hidden),
     )
-    for axis, parts, name, size in wanted:
+    for axis, beside, name, size in wanted:
+        parts = mesh.shape[axis] * beside
         if size % parts:
-            times = " (with tensor)" if axis == "fsdp" and tensor > 1 else ""
+            fits = max(p for p in range(1, mesh.shape[axis] + 1) if p == 1 or size % (p * beside) == 0)
+            times = " (with tensor)" if beside > 1 else ""
             raise UserError(
                 f"compute.{axis} is {mesh.shape[axis]}: model {model.name} has {name} {size}, which does not divide "
-                f"into {parts} parts{times}; use --set compute.{axis}={_largest_divisor(mesh.shape[axis], size)}"
+                f"into {parts} parts{times}; use --set compute.{axis}={fits}"
             )
-
-
-def _largest_divisor(most: int, size: int) -> int:
-    return max(parts for parts in range(1, most + 1) if size % parts == 0)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
