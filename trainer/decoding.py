@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from trainer import model as llama
 from trainer.config import ModelConfig
+from trainer.numerics import gated, rms_norm, scores
 
 Cache = tuple[tuple[Float[Array, "b h _ k"], Float[Array, "b h _ k"]], ...]  # keys and values of each layer
 
@@ -64,16 +65,9 @@ def prepare(graph: Any, params: llama.Params) -> Weights:
 
 
 def prefill(model: llama.Llama, tokens: Int[Array, "b t"]) -> tuple[Float[Array, "b d"], Cache]:
-    """Runs whole sentences; returns the normalised hidden state of their last position, and a cache without room.
-
-    Of no tokens the state is zero, as in `Llama.before`.
-    """
-    config = model.config
-    if not tokens.shape[1]:
-        empty = jnp.zeros((len(tokens), config.heads, 0, config.head_dim), llama.dtype_of(model.compute))
-        return jnp.zeros((len(tokens), config.hidden), empty.dtype), ((empty, empty),) * config.layers
-    hidden, (keys, values) = model.prefill(tokens, tokens.shape[1])
-    return hidden[:, -1], tuple((keys[n], values[n]) for n in range(config.layers))
+    """Runs prompts; returns the normalised hidden state of their last position, and a cache without room."""
+    hidden, (keys, values) = model.prefill(tokens)
+    return hidden[:, -1], tuple((keys[n], values[n]) for n in range(model.config.layers))
 
 
 def grown(cache: Cache, length: int) -> Cache:
@@ -89,28 +83,23 @@ def step(
     x = weights.table[tokens]
     filled = []
     for layer, (keys, values) in zip(weights.layers, cache, strict=True):
-        q, k, v = jnp.split(_normed(config, x, layer.attention_norm) @ layer.query_key_value, 3, axis=-1)
+        q, k, v = jnp.split(rms_norm(x, layer.attention_norm, config.norm_epsilon) @ layer.query_key_value, 3, axis=-1)
         q, k, v = (y.reshape(len(y), 1, config.heads, -1) for y in (q, k, v))
         keys = _put(keys, llama.rotate(k, by), position)
         values = _put(values, v, position)
         x += attend(llama.rotate(q, by)[:, 0], keys, values, position).reshape(x.shape) @ layer.out
-        gate, up = jnp.split(_normed(config, x, layer.mlp_norm) @ layer.gate_up, 2, axis=-1)
-        x += (jax.nn.silu(gate) * up) @ layer.down
+        gate, up = jnp.split(rms_norm(x, layer.mlp_norm, config.norm_epsilon) @ layer.gate_up, 2, axis=-1)
+        x += gated(gate, up) @ layer.down
         filled.append((keys, values))
-    return scores(config, weights, x), tuple(filled)
-
-
-def scores(config: ModelConfig, weights: Weights, hidden: Float[Array, "b d"]) -> Float[Array, "b codes"]:
-    """Returns float32 scores of every code, from the last layer's hidden state."""
-    return jnp.dot(_normed(config, hidden, weights.norm), weights.head, preferred_element_type=jnp.float32)
+    return scores(rms_norm(x, weights.norm, config.norm_epsilon), weights.head), tuple(filled)
 
 
 def attend(
     q: Float[Array, "b h k"], keys: Float[Array, "b h t k"], values: Float[Array, "b h t k"], position: Int[Array, ""]
 ) -> Float[Array, "b h k"]:
     """Attends with the one query at `position` to the keys up to it; the rest of the cache is still empty."""
-    scores = jnp.einsum("bhk,bhtk->bht", q, keys, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[2]) <= position, scores, -1e30), axis=-1)
+    products = jnp.einsum("bhk,bhtk->bht", q, keys, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[2]) <= position, products, -1e30), axis=-1)
     return jnp.einsum("bht,bhtk->bhk", weights.astype(values.dtype), values)
 
 
@@ -118,9 +107,3 @@ def _put(
     cache: Float[Array, "b h t k"], new: Float[Array, "b 1 h k"], position: Int[Array, ""]
 ) -> Float[Array, "b h t k"]:
     return jax.lax.dynamic_update_slice(cache, new.swapaxes(1, 2), (0, 0, position, 0))
-
-
-def _normed(config: ModelConfig, x: Float[Array, "b d"], scale: Float[Array, " d"]) -> Float[Array, "b d"]:
-    wide = x.astype(jnp.float32)
-    rms = jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + config.norm_epsilon)
-    return (wide * rms * scale).astype(x.dtype)

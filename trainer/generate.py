@@ -1,6 +1,5 @@
 """Generation: a prompt is run once, then one code at a time against its keys and values, in compiled scans."""
 
-import dataclasses
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,9 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt16, UInt32
 
 from trainer import decoding
 from trainer import model as llama
-from trainer.config import ComputeConfig, ModelConfig
+from trainer.config import ComputeConfig, ModelConfig, Precision
 from trainer.mesh import AXES, replicated
+from trainer.numerics import scores as scores_of
 from visent.errors import UserError
 
 CPU_BATCH, ACCELERATOR_BATCH = 4, 16  # a token of so many sentences takes hardly longer than of one
@@ -59,7 +59,7 @@ def generate(
     done: Callable[[int], object] = lambda count: None,
     *,
     batch: int | None = None,
-    compute: ComputeConfig | None = None,
+    precision: Precision = "auto",
     devices: Sequence[jax.Device] | None = None,
 ) -> UInt16[np.ndarray, "n new"]:
     """Continues each prompt (which may be empty) by `new_tokens` codes.
@@ -80,7 +80,7 @@ def generate(
     result = np.empty((len(prompts), new_tokens), np.uint16)
     if not new_tokens:
         return result
-    compute = dataclasses.replace(compute or ComputeConfig(), remat="none")
+    compute = ComputeConfig(precision=precision, attention="blocked", remat="none")  # plain XLA, for prompts
     starts = range(0, len(prompts), size)
     decoders = _decoders(params, config, compute, (devices or jax.local_devices())[: len(starts)])
     running: deque[tuple[int, Array]] = deque()
@@ -166,7 +166,9 @@ def _cast_here(params: llama.Params, compute: ComputeConfig) -> llama.Params:
 
 @functools.cache
 def _cast(compute: ComputeConfig, lies: NamedSharding | None) -> Callable[[llama.Params], llama.Params]:
-    made: Callable[[llama.Params], llama.Params] = jax.jit(lambda p: llama.cast(p, compute), out_shardings=lies)
+    made: Callable[[llama.Params], llama.Params] = jax.jit(
+        lambda p: llama.cast(p, compute, trained=False), out_shardings=lies
+    )
     return made
 
 
@@ -182,8 +184,7 @@ def _begin(
     """Runs what is given; returns the code that follows it, and its keys and values."""
     model: llama.Llama = nnx.merge(graph, params)
     hidden, cache = decoding.prefill(model, start)
-    scores = jnp.dot(hidden, head, preferred_element_type=jnp.float32)
-    return choose(scores, draw, jnp.int32(start.shape[1] - 1)), cache
+    return choose(scores_of(hidden, head), draw, jnp.int32(start.shape[1] - 1)), cache
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -1,4 +1,4 @@
-"""Strips that show a prompt, what was generated, and the truth, side by side."""
+"""Strips that show a prompt, what was generated, and the truth, side by side, and sheets of many strips."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,8 @@ GAP = 4  # pixels between images
 GROUP_GAP = 20  # between prompt, generated and truth
 LABEL = 18  # height of a line of text
 MOST_IN_ROW = 8  # images; with more, the truth goes below
+THUMBNAIL = 128  # pixels at most of an image on a sheet
+SHEET_WIDTH = 2240  # 16 thumbnails; only a longer strip makes a sheet wider
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 Images = UInt8[np.ndarray, "_ s s 3"]
@@ -31,15 +33,39 @@ def strip(
         else:
             rows.append([("truth", truth)])
     size = generated.shape[1]
-    width = max(_width(row, size) for row in rows)
+    width = max(*(_width(row, size) for row in rows), int(_font().getlength(title)) + 2 * GAP)
     height = LABEL + len(rows) * (2 * LABEL + size + GAP)
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, 3), title, _INK, _font())
     for number, row in enumerate(rows):
-        left = GAP + width - _width(row, size)  # a second row ends where the first does
+        left = GAP + (max(_width(r, size) for r in rows) - _width(row, size))  # a second row ends where the first does
         _draw_row(sheet, draw, row, left, LABEL + number * (2 * LABEL + size + GAP), labels, len(prompt))
     return sheet
+
+
+def thumbnails(images: Images) -> Images:
+    """Returns images at most `THUMBNAIL` pixels wide, by whole pixels' averages."""
+    by = -(-images.shape[1] // THUMBNAIL)
+    small = [np.asarray(Image.fromarray(image).reduce(by)) for image in images]
+    return np.stack(small) if small else images[:, ::by, ::by]
+
+
+def sheet(strips: Sequence[Image.Image], title: str) -> Image.Image:
+    """Lays strips out in reading order, as many in a row as fit."""
+    width = max(SHEET_WIDTH, *(strip.width for strip in strips))
+    places, left, top, bottom = [], 0, 2 * LABEL, 2 * LABEL
+    for strip in strips:
+        if left + strip.width > width:
+            left, top = 0, bottom
+        places.append((left, top))
+        left, bottom = left + strip.width + GROUP_GAP, max(bottom, top + strip.height + GROUP_GAP)
+    used = max(x + strip.width for (x, _), strip in zip(places, strips, strict=True))
+    made = Image.new("RGB", (max(used, int(_font(bold=True).getlength(title)) + 2 * GAP), bottom), _PAPER)
+    ImageDraw.Draw(made).text((GAP, GAP), title, _INK, _font(bold=True))
+    for place, strip in zip(places, strips, strict=True):
+        made.paste(strip, place)
+    return made
 
 
 def _width(row: list[tuple[str, Images]], size: int) -> int:

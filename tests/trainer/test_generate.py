@@ -53,13 +53,13 @@ def test_a_cache_that_grows_on_the_way_takes_the_same_codes(model, params):
     np.testing.assert_array_equal(found, greedy_without_cache(params, model, prompts, ROOM + 9))
 
 
-def test_a_model_without_a_begin_token_starts_from_its_prompt_or_from_any_code(model, params):
+def test_a_model_without_a_begin_token_starts_from_its_prompt_and_needs_one(model, params):
     bare = dataclasses.replace(model, begins_with=None)
     prompts = prompts_of(2, 5)
     found = generate(params, bare, prompts, 6, Sampling(temperature=0.0))
     np.testing.assert_array_equal(found, greedy_without_cache(params, bare, prompts, 6))
-    first = generate(params, bare, prompts_of(40, 0), 2, Sampling(), batch=40)[:, 0]
-    assert len(np.unique(first)) > 20  # 40 draws of 64 codes that are all alike
+    with pytest.raises(UserError, match="at least one image as prompt"):
+        generate(params, bare, prompts_of(1, 0), 2, Sampling())
 
 
 @pytest.mark.parametrize(("start", "new"), [(1, 256), (257, 256), (1281, 2816), (4, 1), (128, 129), (127, 2)])
@@ -103,7 +103,7 @@ def test_special_tokens_are_never_generated(model, params):
 
 def test_bfloat16_scores_are_those_of_the_whole_model_within_rounding(model, params):
     compute = ComputeConfig(precision="bfloat16", remat="none")
-    cast = llama.cast(params, compute)
+    cast = llama.cast(params, compute, trained=False)
     tokens = jnp.asarray(prompts_of(2, 9).astype(np.int32))
 
     @jax.jit
