@@ -19,10 +19,11 @@ from trainer.run_folder import RunFolder, SavedRun, open_run
 
 
 def large_params(model: ModelConfig, codebook: np.ndarray | None = None) -> llama.Params:
-    """Weights large enough that scores are far apart, and norms that are not all one."""
+    """Weights so large that scores are far apart at any width, and norms that are not all one."""
     rng = np.random.default_rng(1)
+    scale = 85 * model.hidden**-0.5
     fresh = llama.init(model, 1, codebook)
-    return jax.tree.map(lambda x: x * 15 if x.std() > 0 else x * rng.uniform(0.5, 1.5, x.shape).astype("f4"), fresh)
+    return jax.tree.map(lambda x: x * scale if x.std() > 0 else x * rng.uniform(0.5, 1.5, x.shape).astype("f4"), fresh)
 
 
 def write_run(root: Path, lock: Lock, model: ModelConfig, params: llama.Params) -> SavedRun:

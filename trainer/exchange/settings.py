@@ -166,7 +166,11 @@ def to_config(model: ModelConfig, positions: int, dtype: str, ours: Mapping[str,
 
 
 def to_generation_config(model: ModelConfig) -> dict[str, Any]:
-    """Returns the `generation_config.json`: only codes are drawn, and as many as are asked for."""
+    """Returns the `generation_config.json`: only codes are drawn, and as many as are asked for.
+
+    Padding is the last special token, which nothing uses: transformers hides padding from attention, also where it
+    stands for something else, such as the begin token.
+    """
     special = list(range(model.codebook_size, model.vocabulary))
-    first = {"bos_token_id": model.begin} if model.begin is not None else {}
-    return {**first, **({"pad_token_id": special[0], "suppress_tokens": special} if special else {}), "use_cache": True}
+    said = {"bos_token_id": model.begin, "pad_token_id": next((t for t in special[::-1] if t != model.begin), None)}
+    return {**{name: token for name, token in said.items() if token is not None}, "suppress_tokens": special or None}
