@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from manifests import files
 from manifests.corpus import Corpus
 from manifests.lock import Lock, load_lock
+from tokenizer.tokenizer import Tokenizer
 from trainer import batches, hosts, memory
 from trainer.checkpoint import Checkpoints, Keep
 from trainer.config import RunConfig
@@ -21,11 +22,13 @@ from trainer.mesh import check_model, make_mesh
 from trainer.plan import fit
 from trainer.run_facts import RunFacts, check_same_run
 from trainer.run_folder import RunFolder
+from trainer.sampling import load_tokenizer
 from trainer.stage import Stage
 from trainer.start import first_state
 from trainer.step import TrainState, placed_shapes
 from trainer.teacher import Lessons, open_lessons
 from trainer.tensorboard import Board
+from visent.errors import UserError
 
 
 def train(
@@ -97,6 +100,7 @@ class Run:
         self.evaluations = Journal(folder.evaluations, writes=hosts.first())
         self.board = Board(folder.tensorboard, json.dumps(self.config.to_json(), indent=1), writes=hosts.first())
         self.corpus, self.heldout = Corpus(lock), _heldout_corpus(lock)
+        self.tokenizer = _decoder(self.config, lock, self.heldout) if self.config.sample_every else None
         self.evaluate = make_evaluation(self.config.model, self.config.compute, mesh)
 
     def all_stages(self) -> None:
@@ -140,3 +144,17 @@ def _heldout_corpus(lock: Lock) -> Corpus | None:
     """Returns the reader of split "val", or None where no dataset has one."""
     has_one = any(shard.split == "val" for dataset in lock.datasets.values() for shard in dataset.shards)
     return Corpus(lock, split="val") if has_one else None
+
+
+def _decoder(config: RunConfig, lock: Lock, heldout: Corpus | None) -> Tokenizer:
+    """Returns the tokenizer that draws samples, before anything is trained that would have none.
+
+    Raises:
+        UserError: it is another one than the shards', or no dataset has held-out rows to begin samples with.
+    """
+    if heldout is None:
+        raise UserError(
+            f"sample_every is {config.sample_every}, but no dataset has held-out rows to continue: tokenize one with "
+            "--holdout, or use --set sample_every=0"
+        )
+    return load_tokenizer(config.tokenizer, lock)

@@ -1,13 +1,16 @@
 """What a stage says of itself, to metrics.jsonl, eval.jsonl, TensorBoard and the terminal."""
 
+import io
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from rich.console import Console
 
+from manifests import files
 from trainer import hosts
 from trainer.evaluate import plots
 from trainer.evaluate.scores import TaskScore
@@ -28,7 +31,7 @@ class Report:
         self._said, self._line = -math.inf, ""
 
     def begin(self) -> None:
-        """Says, once, what the figures of utilization are made of."""
+        """Says what the figures of utilization are made of."""
         self._say(f"{self._stage}: {self._throughput.explanation()}")
 
     def metrics(self, step: int, stage_step: int, found: Mapping[str, Any], *, last: bool) -> None:
@@ -39,7 +42,7 @@ class Report:
         self._run.board.scalars(step, dict(_training_scalars(line)))
         self._line = in_words(line)
         if self._console.is_terminal and (last or time.monotonic() - self._said > SECONDS_BETWEEN_LINES):
-            self._say(f"{self._stage}, step {stage_step}: {self._line}")
+            self._say(f"{self._stage}, step {step}: {self._line}")
             self._said = time.monotonic()
 
     def note(self, loss: float) -> str:
@@ -66,6 +69,18 @@ class Report:
         self._run.board.scalars(step, dict(_heldout_scalars(self._stage, scores)))
         self._run.board.picture(step, f"heldout_by_position/{self._stage}", plots.by_position(scores, self._stage))
         self._console.print(by_task(scores, f"held-out, stage {self._stage}, step {step}"))
+
+    def sheet(self, step: int, sheet: Image.Image | None) -> None:
+        """Writes a sheet of samples into the run's folder and to TensorBoard; None where no task has held-out rows."""
+        if sheet is None or not hosts.first():
+            return
+        data = io.BytesIO()
+        sheet.save(data, format="PNG")
+        path = files.join(self._run.folder.samples, f"{self._stage}-{step:07d}.png")
+        files.make_folder(self._run.folder.samples)
+        files.write_bytes(path, data.getvalue())
+        self._run.board.picture(step, f"samples/{self._stage}", sheet)
+        self._say(f"{self._stage}, step {step}: {path}")
 
     def _say(self, text: str) -> None:
         if hosts.first():

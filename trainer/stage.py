@@ -15,6 +15,7 @@ from trainer.evaluate.scores import TaskScore
 from trainer.mesh import batch_parts
 from trainer.metrics import Diverged, Window
 from trainer.report import Report
+from trainer.sampling import sample_sheet
 from trainer.step import TrainState, begin_stage, make_step
 from trainer.throughput import Throughput
 from visent.errors import UserError
@@ -85,7 +86,7 @@ class Stage:
         return batch
 
     def _report(self, state: TrainState, step: int) -> None:
-        """Does what is due after `step`: a line of metrics, a checkpoint, an evaluation."""
+        """Does what is due after `step`: a line of metrics, a checkpoint, an evaluation, a sheet of samples."""
         config, done, last = self.run.config, step - self.first, step == self.last
         saves = last or step % config.checkpoint_every == 0
         if saves or done % config.log_every == 0:
@@ -93,13 +94,25 @@ class Stage:
             self.wait_seconds = 0.0
             self.run.checkpoints.check()
         evaluates = config.evaluate_every and done % config.evaluate_every == 0 and not last
-        if not (saves or evaluates):
+        samples = config.sample_every and (last or done % config.sample_every == 0)
+        if not (saves or evaluates or samples):
             return
         with self.window.paused():
             if saves:
                 self.run.save(state, self.name)
             if evaluates:
                 self._evaluate(state, step)
+            if samples:
+                self._sample(state, step)
+
+    def _sample(self, state: TrainState, step: int) -> None:
+        """Draws held-out sentences of each task, continued; every host takes part, the first one writes."""
+        run, count = self.run, self.run.config.sample_sentences
+        assert run.heldout is not None
+        assert run.tokenizer is not None
+        title = f"{self.name}, step {step}"
+        sheet = sample_sheet(state.params, run.config.model, run.heldout, run.tokenizer, self.name, count, title)
+        self.report.sheet(step, sheet)
 
     def _evaluate(self, state: TrainState, step: int) -> None:
         """Writes one line of eval.jsonl."""

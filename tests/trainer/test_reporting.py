@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import time
 
@@ -14,6 +15,10 @@ from PIL import Image
 
 from manifests.commands.lineage import lineage
 from manifests.corpus import Corpus
+from manifests.lock import resolve
+from manifests.testing import write_random_dataset
+from tokenizer.load import load_card
+from tokenizer.testing import tiny_tokenizer_dir
 from trainer import batches, mesh, report
 from trainer import model as llama
 from trainer.commands.evaluate import evaluate
@@ -292,3 +297,50 @@ def test_a_loss_that_is_not_finite_names_the_keys_that_lineage_lists(short, lock
     found = json.loads(CliRunner().invoke(lineage, [*command.split(), "--json"], catch_exceptions=False).stdout)
     first = found["examples"][0]
     assert f"which read {first['task']} {first['key']}, " in message
+
+
+@pytest.fixture(scope="module")
+def drawable(tmp_path_factory):
+    """A lock of pairs whose codes a small tokenizer can draw, and that tokenizer's folder."""
+    folder = tmp_path_factory.mktemp("drawable")
+    tokenizer = tiny_tokenizer_dir(folder)
+    pair = {"image": "still", "edge": "still"}
+    write_random_dataset(str(folder / "pairs"), pair, examples={"train": 12, "val": 8}, card=load_card(str(tokenizer)))
+    (folder / "manifest.toml").write_text(
+        'version = 1\n[datasets]\npairs = "pairs"\n'
+        '[tasks.edge]\ndataset = "pairs"\nkind = "discriminative"\nsentence = ["image", "edge"]\n'
+        "[stages.sequences]\ncontext = 64\nshare = { edge = 1.0 }\n"
+    )
+    return resolve(str(folder / "manifest.toml")), tokenizer
+
+
+@pytest.mark.slow
+def test_sheets_of_samples_are_drawn_at_intervals_and_at_a_stage_s_end(drawable, short, tmp_path):
+    lock, tokenizer = drawable
+    config = dataclasses.replace(short, stages={"sequences": short.stages["sequences"]}, evaluate_every=0,
+                                 sample_every=2, sample_sentences=2, tokenizer=str(tokenizer))  # fmt: skip
+    train(config, lock, tmp_path)
+    names = ["sequences-0000002.png", "sequences-0000003.png"]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == names
+    first = np.asarray(Image.open(tmp_path / "samples" / names[0]))
+    assert first.std() > 5
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    shown = found.Images("samples/sequences")
+    assert [event.step for event in shown] == [2, 3]
+    np.testing.assert_array_equal(Image.open(io.BytesIO(shown[0].encoded_image_string)), first)
+
+
+def test_samples_that_could_not_be_drawn_are_refused_before_training(drawable, lock, short, tmp_path):
+    asking = dataclasses.replace(short, sample_every=2, tokenizer=str(drawable[1]))
+    with pytest.raises(UserError, match=r"has fingerprint .*, the run was trained on tokens of"):
+        train(asking, lock, tmp_path / "a")
+    bare = dataclasses.replace(lock, datasets={name: training_only(found) for name, found in lock.datasets.items()})
+    with pytest.raises(UserError, match=r"sample_every is 2, but no dataset has held-out rows"):
+        train(asking, bare, tmp_path / "b")
+    assert not (tmp_path / "a" / "metrics.jsonl").exists()
+
+
+def training_only(dataset):
+    return dataclasses.replace(dataset, shards=tuple(shard for shard in dataset.shards if shard.split == "train"))

@@ -62,8 +62,9 @@ def batch_size(heldout: Heldout, parts: int, most: int | None = None) -> int:
 
     So many that each device has `TOKENS_AT_ONCE`, but not more than there are, nor than `most`.
     """
-    wanted = max(1, TOKENS_AT_ONCE // heldout.codes.shape[1]) * parts
-    return max(parts, min(wanted, -(-len(heldout.codes) // parts) * parts, (most or wanted) // parts * parts))
+    count, context = heldout.codes.shape
+    wanted: int = max(1, TOKENS_AT_ONCE // context) * parts
+    return max(parts, min(wanted, -(-count // parts) * parts, (most or wanted) // parts * parts))
 
 
 def score(

@@ -1,10 +1,13 @@
 """Held-out scores as tables for a terminal."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 
 from trainer.evaluate.scores import TaskScore
+
+_PLAIN: Mapping[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold", "title_justify": "left"}
 
 
 def by_task(scores: Mapping[str, TaskScore], title: str, without: list[str] | None = None) -> Table:
@@ -12,7 +15,8 @@ def by_task(scores: Mapping[str, TaskScore], title: str, without: list[str] | No
 
     `without` are tasks of which the split has no rows.
     """
-    table = Table("task", "sentences", "loss", "perplexity", "accuracy", "first image", "last image", title=title)
+    names = ("task", "sentences", "loss", "perplexity", "accuracy", "first image", "last image")
+    table = Table(*names, title=title, **_PLAIN)
     for task, score in scores.items():
         images = [f"{loss:.3f}" for loss in score.by_image.loss]
         table.add_row(task, f"{score.sentences}", f"{score.loss:.3f}", f"{score.perplexity:,.1f}",
@@ -24,11 +28,10 @@ def by_task(scores: Mapping[str, TaskScore], title: str, without: list[str] | No
 
 def by_image(scores: Mapping[str, TaskScore], title: str) -> Table:
     """Returns a row for each image of each task's sentences."""
-    table = Table("task", "image", "role", "loss", "perplexity", "accuracy", title=title)
+    table = Table("task", "image", "role", "loss", "perplexity", "accuracy", title=title, **_PLAIN)
     for task, score in scores.items():
         found = score.by_image
         for place, role in enumerate(score.roles):
-            last = place == len(score.roles) - 1
             figures = (f"{found.loss[place]:.3f}", f"{found.perplexity[place]:,.1f}", f"{found.accuracy[place]:.1%}")
-            table.add_row("" if place else task, str(place + 1), role, *figures, end_section=last)
+            table.add_row("" if place else task, str(place + 1), role, *figures)
     return table
