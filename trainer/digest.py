@@ -15,17 +15,12 @@ def digests(tree: Any) -> dict[str, int]:
     It is a sum modulo 2^32 of the values' bits, each times an odd factor that depends on its place: any single value
     that changes changes it, and how the array lies on devices does not.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    numbers = _digests([leaf for _, leaf in leaves])
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    return {name: int(number) for name, number in zip(names, numbers, strict=True)}
+    found = jax.tree.map(_digest, tree)  # one small program for each shape: moments have those of parameters
+    leaves = jax.tree_util.tree_leaves_with_path(found)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): int(number) for path, number in leaves}
 
 
 @jax.jit
-def _digests(leaves: list[Array]) -> list[UInt32[Array, ""]]:
-    return [_digest(leaf) for leaf in leaves]
-
-
 def _digest(values: Shaped[Array, "..."]) -> UInt32[Array, ""]:
     bits = jax.lax.bitcast_convert_type(values, jnp.dtype(f"uint{8 * values.dtype.itemsize}")).astype(jnp.uint32)
     place, stride = jnp.zeros(values.shape, jnp.uint32), 1
