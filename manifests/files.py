@@ -116,7 +116,7 @@ def read_ranges(path: str | Path, ranges: Sequence[tuple[int, int]]) -> list[byt
     """
     if is_url(path):
         filesystem, inner = _filesystem(str(path))
-        starts, ends = zip(*ranges, strict=True)
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
         return list(
             _patiently(lambda: filesystem.cat_ranges([inner] * len(ranges), starts, ends, on_error="raise"), path)
         )
