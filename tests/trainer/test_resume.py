@@ -79,7 +79,7 @@ def test_a_run_killed_while_it_saves_goes_on_on_four_then_two_devices(manifest, 
         assert a["loss"] == pytest.approx(b["loss"], abs=2e-4)
 
 
-def test_a_run_killed_again_and_again_while_it_saves_has_bitwise_the_losses_of_an_undisturbed_one(
+def test_a_run_killed_again_and_again_while_it_saves_has_bitwise_the_losses_of_one_that_was_not(
     manifest, whole, tmp_path
 ):
     out = tmp_path / "killed"
