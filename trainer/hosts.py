@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -100,9 +101,9 @@ def joined(hosts: Hosts | None) -> Iterator[None]:
         return
     with _Witness() as witness:
         witness.say(f"error: {_apart(hosts)}")
-        _connect(hosts)
-        witness.say(f"error: {_lost(hosts)}")
         try:
+            _connect(hosts)
+            witness.say(f"error: {_lost(hosts)}")
             yield
         except BaseException as error:
             atexit.register(_leave)
@@ -194,6 +195,8 @@ def _check_alone() -> None:
 
 def _connect(hosts: Hosts) -> None:
     count, index, coordinator = hosts.count, hosts.index, hosts.coordinator
+    if index == 0 and coordinator is not None:
+        _check_port(coordinator)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -211,8 +214,19 @@ def _connect(hosts: Hosts) -> None:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"hosts cannot be connected through {coordinator or 'what launched them'} ({reason}): if another process "
-            "has the port, pass another one to every host with --coordinator HOST:PORT"
+            f"hosts cannot be connected through {coordinator or 'what launched them'} ({reason}): pass an address "
+            "and a free port of host 0 to every host, with --coordinator HOST:PORT"
+        ) from error
+
+
+def _check_port(coordinator: str) -> None:
+    """JAX does not survive a port that is taken."""
+    try:
+        with socket.create_server(("", int(coordinator.rpartition(":")[2]))):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--coordinator {coordinator}: host 0 cannot listen there ({error}); pass a free port to every host"
         ) from error
 
 
