@@ -120,7 +120,8 @@ def read_facts(folder: str) -> CacheFacts:
         UserError: the file cannot be read.
     """
     path = files.join(folder, FACTS)
-    return _of_json(CacheFacts, files.read_json(path), path)
+    facts: CacheFacts = _of_json(CacheFacts, files.read_json(path), path)
+    return facts
 
 
 def read_receipt(folder: str, number: int) -> Receipt | None:
@@ -131,9 +132,10 @@ def read_receipt(folder: str, number: int) -> Receipt | None:
     """
     path = files.join(folder, f"{file_name(number)}.json")
     try:
-        return _of_json(Receipt, files.read_json(path), path)
+        receipt: Receipt = _of_json(Receipt, files.read_json(path), path)
     except FileNotFoundError:
         return None
+    return receipt
 
 
 def _of_json(kind: Any, data: Any, path: str) -> Any:

@@ -89,6 +89,7 @@ def test_files_of_all_codes_teach_what_the_teacher_itself_does(taught, cached, i
     np.testing.assert_allclose([x["loss"] for x in ours], [x["loss"] for x in theirs], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_teacher_as_if_it_had_not_stopped(taught, images, lock, big, tmp_path):
     shutil.copytree(taught, tmp_path / "run")
     for step in ("4", "6"):
@@ -249,7 +250,7 @@ def test_a_run_refuses_files_of_another_lock_seed_or_stage_or_of_too_few_steps(c
         open_cache(str(cached), lock, "images", 3, 48)
     with pytest.raises(UserError, match="known: images; run `visent teacher RUN --stage sequences"):
         open_cache(str(cached), lock, "sequences", 0, 20)
-    with pytest.raises(UserError, match="of 48 sentences, this stage reads 56.*adds what is missing"):
+    with pytest.raises(UserError, match=r"of 48 sentences, this stage reads 56.*adds what is missing"):
         open_cache(str(cached), lock, "images", 0, 56)
     with pytest.raises(UserError, match="holds no teacher's predictions"):
         open_cache(str(cached / "images" / "nothing"), lock, "images", 0, 56)
@@ -273,7 +274,7 @@ def test_bad_options_of_the_command_are_explained(big, manifest, tmp_path):
         asked(big, manifest, tmp_path, k=65)
     with pytest.raises(UserError, match="--part '3/2'"):
         asked(big, manifest, tmp_path, "--part", "3/2")
-    with pytest.raises(UserError, match="--set model.layers=3: expected a setting of compute"):
+    with pytest.raises(UserError, match=r"--set model.layers=3: expected a setting of compute"):
         asked(big, manifest, tmp_path, "--set", "model.layers=3")
     assert "48 sentences" in asked(big, manifest, tmp_path, "--dry-run")
     assert not list(tmp_path.iterdir())
