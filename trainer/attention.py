@@ -1,4 +1,4 @@
-"""Causal attention for whole sentences, by the kernel that a run has chosen, and for one position against a cache.
+"""Causal attention for whole sentences, by the kernel that a run has chosen.
 
 cudnn    flash attention of cuDNN, on NVIDIA GPUs
 splash   flash attention in Pallas, on TPUs
@@ -7,8 +7,7 @@ xla      all context x context scores at once, as JAX's definition has them
 """
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from trainer.blockwise import blockwise_attention
 from trainer.config import ComputeConfig, Kernel
@@ -46,15 +45,3 @@ def causal_attention(
         block = compute.block_tokens or (_CPU_BLOCK if jax.default_backend() == "cpu" else _OTHER_BLOCK)
         return blockwise_attention(q, k, v, block)
     return jax.nn.dot_product_attention(q, k, v, is_causal=True, implementation="xla")
-
-
-def cached_attention(
-    q: Float[Array, "b h k"], keys: Float[Array, "b h t k"], values: Float[Array, "b h t k"], position: Int[Array, ""]
-) -> Float[Array, "b h k"]:
-    """Attends with the one query at `position` to the keys up to it; the rest of the cache is still empty.
-
-    Keys of one head lie together, so that no step has to move them.
-    """
-    scores = jnp.einsum("bhk,bhtk->bht", q, keys, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[2]) <= position, scores, -1e30), axis=-1)
-    return jnp.einsum("bht,bhtk->bhk", weights.astype(values.dtype), values)

@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from trainer.attention import cached_attention, causal_attention
+from trainer.attention import causal_attention
 from trainer.config import ComputeConfig, ModelConfig
 from trainer.mesh import BATCH, constrain
 from trainer.numerics import gated, rms_norm, scores
@@ -35,13 +35,6 @@ class Rope(NamedTuple):
 
     cos: Float[Array, "t half"]
     sin: Float[Array, "t half"]
-
-
-class Cache(NamedTuple):
-    """Keys and values of every layer, head and position."""
-
-    keys: Float[Array, "layers b heads t d"]
-    values: Float[Array, "layers b heads t d"]
 
 
 def rope(config: ModelConfig, positions: Int[Array, " t"]) -> Rope:
@@ -219,19 +212,6 @@ class Layer(nnx.Module):
 
         return _in_blocks(jax.checkpoint(lambda *parts: leave(wide, *parts), prevent_cse=False), block, x, heads)
 
-    def step(
-        self, x: Float[Array, "b 1 d"], by: Rope, cache: Cache, layer: Int[Array, ""], position: Int[Array, ""]
-    ) -> tuple[Float[Array, "b 1 d"], Cache]:
-        """Runs the token at `position` against the cache, into which its key and value are written."""
-        q, k, v = self.attention.project(self.attention_norm(x), by)
-        start = (layer, 0, 0, position, 0)
-        cache = Cache(
-            jax.lax.dynamic_update_slice(cache.keys, k.swapaxes(1, 2)[None], start),
-            jax.lax.dynamic_update_slice(cache.values, v.swapaxes(1, 2)[None], start),
-        )
-        heads = cached_attention(q[:, 0], cache.keys[layer], cache.values[layer], position)
-        return self.leave(x, heads[:, None]), cache
-
 
 def _in_blocks(function: Callable[..., Array], block: int, *inputs: Float[Array, "b t ..."]) -> Float[Array, "b t d"]:
     """Applies a function of positions to `block` of them at a time, one after the other; the rest comes last."""
@@ -273,26 +253,12 @@ class Llama(nnx.Module):
             return jnp.pad(self(codes.astype(jnp.int32))[:, :-1], ((0, 0), (1, 0), (0, 0)))
         return self(shift(self.config, codes))
 
-    def prefill(self, tokens: Int[Array, "b t"], length: int) -> tuple[Float[Array, "b t d"], Cache]:
-        """Runs a prompt and returns a cache with room for `length` positions, the prompt's filled."""
+    def prefill(
+        self, tokens: Int[Array, "b t"]
+    ) -> tuple[Float[Array, "b t d"], tuple[Float[Array, "layers b h t k"], Float[Array, "layers b h t k"]]]:
+        """Runs a prompt; returns also the keys and values of its layers, those of one head together."""
         hidden, (keys, values) = self._run(self.embedding(tokens), keep=True)
-        room = ((0, 0), (0, 0), (0, 0), (0, length - tokens.shape[1]), (0, 0))
-        return hidden, Cache(jnp.pad(keys.swapaxes(2, 3), room), jnp.pad(values.swapaxes(2, 3), room))
-
-    def step(
-        self, tokens: Int[Array, " b"], position: Int[Array, ""], cache: Cache
-    ) -> tuple[Float[Array, "b d"], Cache]:
-        """Runs one more token of each sentence; returns its hidden state and the cache with it."""
-        by = rope(self.config, position[None])
-        graph, stacked = nnx.split(self.layers)
-
-        def run(carry: tuple[Array, Cache], layer: tuple[Any, Array]) -> tuple[tuple[Array, Cache], None]:
-            x, cache = carry
-            return nnx.merge(graph, layer[0]).step(x, by, cache, layer[1], position), None
-
-        start = (self.embedding(tokens[:, None]), cache)
-        (x, cache), _ = jax.lax.scan(run, start, (stacked, jnp.arange(self.config.layers)))
-        return self.norm(x)[:, 0], cache
+        return hidden, (keys.swapaxes(2, 3), values.swapaxes(2, 3))
 
     def logits(self, hidden: Float[Array, "*b d"]) -> Float[Array, "*b v"]:
         """Returns float32 scores of every token of the vocabulary."""
