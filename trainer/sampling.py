@@ -84,7 +84,8 @@ def load_tokenizer(name_or_path: str, lock: Lock) -> Tokenizer:
     if found.card.fingerprint != lock.card.fingerprint:
         raise UserError(
             f"tokenizer {name_or_path!r} has fingerprint {found.card.fingerprint}, the run was trained on tokens of "
-            f"{lock.card.name!r} ({lock.card.fingerprint}): pass its folder with --tokenizer"
+            f"{lock.card.name!r} ({lock.card.fingerprint}): pass its folder with --tokenizer (visent "
+            "train: --set tokenizer=FOLDER)"
         )
     return found
 

@@ -1,7 +1,6 @@
 """`visent train`."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("recipe")
 @click.option("--manifest", "-m", required=True, help="manifest.toml, or a manifest.lock.json to read as it stands.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; resumes what is there."
-)
+@click.option("--out", help="Folder of the run, or gs://bucket/path; resumes what is there.")
 @click.option("--model", help="tiny, 80m, 300m, 600m, 1b or 3b; by default the recipe's own.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change one setting; may be repeated.")
 @click.option("--teacher", metavar="RUN", help="Learn from this run's model, too: --set distill.teacher=RUN.")
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 def train(
     recipe: str,
     manifest: str,
-    out: Path | None,
+    out: str | None,
     model: str | None,
     changes: tuple[str, ...],
     teacher: str | None,
@@ -51,7 +48,8 @@ def train(
       visent train lvm-lite -m manifest.toml --out gs://bucket/run --hosts 4 --host-id 0 --coordinator 10.0.0.1:8476
       visent train tiny -m manifest.toml --out run/ --set stages.images.steps=300 --set model.layers=6
 
-    Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl and checkpoints/ into --out.
+    Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/, checkpoints/ and, with
+    --set sample_every=N, samples/ into --out.
     """
     from trainer import overrides, plan, recipes
 
@@ -94,7 +92,7 @@ def _show_plan(config: "RunConfig") -> None:
     console.print(f"model {config.model.name}: {config.model.parameters:,} parameters")
 
 
-def _show_evaluations(lines: list[dict[str, Any]], out: Path) -> None:
+def _show_evaluations(lines: list[dict[str, Any]], out: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -63,8 +63,8 @@ def batch_size(heldout: Heldout, parts: int, most: int | None = None) -> int:
     So many that each device has `TOKENS_AT_ONCE`, but not more than there are, nor than `most`.
     """
     count, context = heldout.codes.shape
-    wanted: int = max(1, TOKENS_AT_ONCE // context) * parts
-    return max(parts, min(wanted, -(-count // parts) * parts, (most or wanted) // parts * parts))
+    wanted = max(1, TOKENS_AT_ONCE // context) * parts
+    return int(max(parts, min(wanted, -(-count // parts) * parts, (most or wanted) // parts * parts)))
 
 
 def score(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +81,12 @@ def judge(
         )
     names = list(stages) or [name for name in run.config.stages if name in lock.stages] or list(lock.stages)
     mesh = make_mesh(compute)
-    compute = choose_kernel(run.config.model, compute, max(lock.stage(name).context for name in names), mesh).compute
+    chosen = choose_kernel(run.config.model, compute, max(lock.stage(name).context for name in names), mesh)
+    print(chosen.line, file=sys.stderr, flush=True)
     corpus = Corpus(lock, split=split)
     with jax.set_mesh(mesh):
         params = run.params(mesh)
-        evaluate = make_evaluation(run.config.model, compute, mesh)
+        evaluate = make_evaluation(run.config.model, chosen.compute, mesh)
         found = {}
         for name in names:
             held = heldout.read(corpus, name, sentences)
