@@ -13,12 +13,15 @@ from safetensors.numpy import load_file, save_file
 
 from trainer import model as llama
 from trainer.commands.model import model as command
+from trainer.config import DistillConfig, StageConfig
+from trainer.evaluate import judge
 from trainer.exchange.exporting import export
 from trainer.exchange.importing import begin_token, import_folder, open_folder
 from trainer.exchange.settings import read_settings
 from trainer.exchange.tensors import tensors
 from trainer.exchange.weights import split
 from trainer.generate import Sampling, generate
+from trainer.loop import train
 from trainer.run_folder import open_run
 from visent.errors import UserError
 
@@ -289,3 +292,25 @@ def test_the_commands_say_what_a_model_is(run, manifest, tmp_path):
     assert call("import", tmp_path / "llama", "-m", manifest, "--out", tmp_path / "again", "--begin", "none")
     assert "their first code" in call("show", tmp_path / "again")
     assert "tiny, step 7" in call("show", run.folder.root)
+
+
+@pytest.mark.slow
+def test_an_imported_run_is_evaluated_trained_on_and_teaches(foreign, lock, config, tmp_path):
+    imported = import_folder(open_folder(foreign), lock, str(tmp_path / "imported"), "none")
+    saved = open_run(tmp_path / "imported")
+    scored = judge.judge(saved, lock, judge.here(imported.compute), stages=(), split="val", sentences=4, batch=None)
+    assert set(scored.stages) == {"images", "sequences"}
+    stage = StageConfig(steps=2, batch_sentences=8, learning_rate=0.0, final_learning_rate=0.0, context=64)
+    short = dataclasses.replace(config, stages={"sequences": stage})
+    train(dataclasses.replace(short, model=imported.model, start=str(tmp_path / "imported")), lock, tmp_path / "on")
+    assert_same(open_run(tmp_path / "on").params(), saved.params())
+    taught = dataclasses.replace(short, distill=DistillConfig(teacher=str(tmp_path / "imported")))
+    train(taught, lock, tmp_path / "taught")
+    assert open_run(tmp_path / "taught").step == 2
+
+
+def test_an_imported_run_cannot_be_resumed_and_says_so(foreign, lock, config, tmp_path):
+    imported = import_folder(open_folder(foreign), lock, str(tmp_path / "imported"))
+    again = dataclasses.replace(config, model=imported.model)
+    with pytest.raises(UserError, match="--from"):
+        train(again, lock, tmp_path / "imported")

@@ -86,7 +86,8 @@ def read_params(folder: Folder, model: ModelConfig) -> llama.Params:
     weights.read(folder.stored, folder.wanted, partial(put, params))
     if folder.settings.tied:
         params["head"]["kernel"][...] = params["embedding"]["embedding"].T
-    return params
+    read: llama.Params = params
+    return read
 
 
 def model_of(folder: Folder, lock: Lock, begin: str) -> ModelConfig:
