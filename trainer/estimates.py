@@ -8,13 +8,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainer.attention import BY_BACKEND
 from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
 
-FACTOR = 1.3  # XLA's own count lies within this factor of `memory`, either way, for the shapes of the test
+FACTOR = 1.25  # XLA's own count lies within this factor of `memory`, either way, for the shapes of the test
 SPARE = 0.85  # of a device's memory is planned with: kernels' workspaces, fragments and the input batches need the rest
 REMATS = ("none", "dots", "full")  # from the fastest to the one that needs least
-KERNELS = {"cpu": "blocked", "gpu": "cudnn", "cuda": "cudnn", "rocm": "xla", "tpu": "splash"}  # what auto stands for
-_BLOCKED = 0.55  # of all scores are formed by blocks of queries, each up to its own end
+_BLOCK = 128  # positions of the blocks of attention in plain XLA, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def settled(compute: ComputeConfig, platform: str) -> ComputeConfig:
     precision = compute.precision
     if precision == "auto":
         precision = "float32" if platform == "cpu" else "bfloat16"
-    attention = KERNELS.get(platform, "xla") if compute.attention == "auto" else compute.attention
+    attention = BY_BACKEND.get(platform, "xla") if compute.attention == "auto" else compute.attention
     return dataclasses.replace(compute, precision=precision, attention=attention)  # type: ignore[arg-type]
 
 
@@ -64,13 +64,12 @@ def activation_bytes(model: ModelConfig, compute: ComputeConfig, stage: StageCon
     assert stage.context is not None, "fit the configuration first"
     assert compute.remat != "auto", "choose one of REMATS"
     sentences = -(-stage.batch_sentences // (stage.microbatches * mesh["data"] * mesh["fsdp"]))
-    tokens = sentences * stage.context
-    kept = tokens * _kept(model, compute, stage.context, mesh["tensor"])
-    at_once = sentences * min(compute.block_tokens or stage.context, stage.context)
-    layer = at_once * _kept(model, _whole(compute), stage.context, mesh["tensor"])
+    tokens, tensor = sentences * stage.context, mesh["tensor"]
+    kept = tokens * _kept(model, compute, stage.context, tensor)
+    layer = tokens * _worked_on(model, compute, stage.context, tensor) - kept
     if mesh["fsdp"] > 1:  # this layer's matrices and the next one's are gathered
-        layer += 2 * _width(compute) * model.layer_parameters // mesh["tensor"]
-    return int(model.layers * kept + max(layer, _logits(model, compute, tokens, mesh["tensor"])))
+        layer += 2 * _width(compute) * model.layer_parameters // tensor
+    return model.layers * kept + max(layer, _logits(model, compute, tokens, tensor))
 
 
 def cheapest_remat(
@@ -105,37 +104,58 @@ def fewest_microbatches(config: RunConfig, stage: StageConfig, mesh: Mapping[str
     return None
 
 
-def _kept(model: ModelConfig, compute: ComputeConfig, context: int, tensor: int) -> float:
-    """Returns the bytes that one layer keeps of each token."""
+def _kept(model: ModelConfig, compute: ComputeConfig, context: int, tensor: int) -> int:
+    """Returns the bytes that one layer keeps of each token for the backward pass."""
     s, hidden, mlp = _width(compute), model.hidden, model.mlp
-    if compute.block_tokens:  # its input, and all keys and values; each block is computed again
-        return s * (hidden + 2 * hidden / tensor)
     if compute.remat == "full":  # its input
         return s * hidden
-    if compute.remat == "dots":  # its input, results of out and down; query, key, value; gate, up
-        return s * (3 * hidden + 3 * hidden / tensor + 2 * mlp / tensor)
-    norms = 2 * (12 + s) * hidden  # input twice and result in float32, result in the type of products
-    projections = 4 * s * hidden / tensor  # rotated query and key, value, what attention gives
-    feed_forward = 6 * s * mlp / tensor  # gate, up, three of silu, their product
-    return norms + projections + feed_forward + _scores(model, compute, context) / tensor
+    attention = _around_attention(model, compute, tensor) + _scores_kept(model, compute, context) // tensor
+    if compute.remat == "dots":  # not the normalised input; the result of out; gate and up
+        return attention - s * hidden + (0 if compute.block_tokens else s * (hidden + 2 * mlp // tensor))
+    return attention + (0 if compute.block_tokens else _after_attention(model, compute, tensor))
 
 
-def _scores(model: ModelConfig, compute: ComputeConfig, context: int) -> float:
-    """Returns the bytes that attention keeps of each token: scores, or one sum of each head where a kernel has them."""
-    if compute.attention in ("cudnn", "splash"):
+def _worked_on(model: ModelConfig, compute: ComputeConfig, context: int, tensor: int) -> int:
+    """Returns the bytes of each token in one layer's backward pass: all that is computed again, and its gradients."""
+    at_once = min(compute.block_tokens or context, context)
+    after = _after_attention(model, compute, tensor) * at_once // context
+    return 2 * (_around_attention(model, compute, tensor) + after) + _scores_at_once(model, compute, context) // tensor
+
+
+def _around_attention(model: ModelConfig, compute: ComputeConfig, tensor: int) -> int:
+    """Returns the bytes of a token's input, also normalised; query, key, value, and what attention gives.
+
+    Input and result are there a second time, cut into blocks, where what follows is computed by blocks.
+    """
+    inputs, heads = (3, 5) if compute.block_tokens else (2, 4)
+    return _width(compute) * (inputs * model.hidden + heads * model.hidden // tensor)
+
+
+def _after_attention(model: ModelConfig, compute: ComputeConfig, tensor: int) -> int:
+    """Returns the bytes of a token's sum with attention, also normalised; gate, up, and their product."""
+    return _width(compute) * (2 * model.hidden + 3 * model.mlp // tensor)
+
+
+def _scores_kept(model: ModelConfig, compute: ComputeConfig, context: int) -> int:
+    """Returns the bytes that attention keeps of each token: one sum of each head, or with plain XLA all scores."""
+    if compute.attention != "xla":
         return 4 * model.heads
-    seen = _BLOCKED if compute.attention == "blocked" and context > 128 else 1.0
-    return (9 + _width(compute)) * model.heads * context * seen  # mask, masked scores, exponentials, weights
+    return (4 + _width(compute)) * model.heads * context  # exponentials, and weights in the type of products
 
 
-def _logits(model: ModelConfig, compute: ComputeConfig, tokens: int, tensor: int) -> float:
-    """Returns the bytes of the loss of one chunk: logits and their gradient, in float32."""
-    return 8 * min(tokens, compute.loss_chunk_tokens) * model.vocabulary / tensor
+def _scores_at_once(model: ModelConfig, compute: ComputeConfig, context: int) -> int:
+    """Returns the bytes of scores and their gradients of each token that exist at once."""
+    if compute.attention == "xla":
+        return 2 * _scores_kept(model, compute, context)
+    if compute.attention == "blocked":
+        return 12 * model.heads * min(compute.block_tokens or _BLOCK, context) ** 2 // context
+    return 4 * model.heads
 
 
-def _whole(compute: ComputeConfig) -> ComputeConfig:
-    """Returns how one layer is computed in the backward pass: nothing of it is left out."""
-    return dataclasses.replace(compute, remat="none", block_tokens=0)
+def _logits(model: ModelConfig, compute: ComputeConfig, tokens: int, tensor: int) -> int:
+    """Returns the bytes of the loss of one chunk: logits and their gradient, also in the type of products."""
+    each = 8 if _width(compute) == 4 else 10
+    return each * min(tokens, compute.loss_chunk_tokens) * model.vocabulary // tensor
 
 
 def _width(compute: ComputeConfig) -> int:
