@@ -50,7 +50,7 @@ def report(data, fsdp, tensor, microbatches, kind):
 
 @pytest.mark.slow
 def test_a_mesh_and_microbatches_change_neither_losses_nor_divergence():
-    meshes = [(2, 2, 2, 2, "teacher"), (1, 4, 2, 1, "teacher"), (2, 2, 2, 2, "cached")]
+    meshes = [(2, 2, 2, 2, "teacher"), (1, 4, 2, 1, "cached")]
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, json.dumps(meshes)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
@@ -58,9 +58,8 @@ def test_a_mesh_and_microbatches_change_neither_losses_nor_divergence():
     one = {kind: report(1, 1, 1, 1, kind) for kind in ("teacher", "cached")}
     for sizes, other in zip(meshes, json.loads(done.stdout), strict=True):
         # A code's log-probability may be rounded to another float16 where the teacher's sums have another order.
-        np.testing.assert_allclose(
-            other["found"], one[sizes[-1]]["found"], rtol=1e-4 if sizes[-1] == "teacher" else 1e-3
-        )
+        tolerance = 1e-4 if sizes[-1] == "teacher" else 1e-3
+        np.testing.assert_allclose(other["found"], one[sizes[-1]]["found"], rtol=tolerance)
         assert other["on_first"] < other["bytes"] / 3  # the teacher lies in parts, too
 
 
