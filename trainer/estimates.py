@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainer.attention import BY_BACKEND
-from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
+from trainer.config import ComputeConfig, ModelConfig, Remat, StageConfig
 
 FACTOR = 1.25  # XLA's own count lies within this factor of `memory`, either way, for the shapes of the test
 SPARE = 0.85  # of a device's memory is planned with: kernels' workspaces, fragments and the input batches need the rest
-REMATS = ("none", "dots", "full")  # from the fastest to the one that needs least
+REMATS: tuple[Remat, ...] = ("none", "dots", "full")  # from the fastest to the one that needs least
 _BLOCK = 128  # positions of the blocks of attention in plain XLA, at most
 
 
@@ -74,7 +74,7 @@ def activation_bytes(model: ModelConfig, compute: ComputeConfig, stage: StageCon
 
 def cheapest_remat(
     model: ModelConfig, compute: ComputeConfig, stage: StageConfig, mesh: Mapping[str, int], limit: int | None
-) -> str:
+) -> Remat:
     """Returns the fastest of REMATS with which a step fits `limit` bytes of a device; without a limit, none.
 
     Where nothing fits, the one that needs least.
@@ -82,24 +82,33 @@ def cheapest_remat(
     if limit is None:
         return "none"
     for remat in REMATS:
-        tried = dataclasses.replace(compute, remat=remat)  # type: ignore[arg-type]
+        tried = dataclasses.replace(compute, remat=remat)
         if memory(model, tried, stage, mesh).total <= SPARE * limit:
             return remat
     return REMATS[-1]
 
 
-def fewest_microbatches(config: RunConfig, stage: StageConfig, mesh: Mapping[str, int], limit: int) -> int | None:
-    """Returns in how few microbatches a stage fits `limit` bytes of each device, or None where it never does."""
+def teacher_bytes(teacher: ModelConfig, compute: ComputeConfig, mesh: Mapping[str, int]) -> int:
+    """Returns what the parameters of a teacher take of each device, in the type of products."""
+    return _width(compute) * teacher.parameters // (mesh["fsdp"] * mesh["tensor"])
+
+
+def fewest_microbatches(
+    model: ModelConfig, compute: ComputeConfig, stage: StageConfig, mesh: Mapping[str, int], limit: int
+) -> int | None:
+    """Returns in how few microbatches a stage fits `limit` bytes of each device, or None where it never does.
+
+    Where remat is auto, it is chosen anew.
+    """
     parts = mesh["data"] * mesh["fsdp"]
     for count in range(stage.microbatches, stage.batch_sentences // parts + 1):
         if stage.batch_sentences % (count * parts):
             continue
         split = dataclasses.replace(stage, microbatches=count)
-        remat = config.compute.remat
+        remat = compute.remat
         if remat == "auto":
-            remat = cheapest_remat(config.model, config.compute, split, mesh, limit)  # type: ignore[assignment]
-        compute = dataclasses.replace(config.compute, remat=remat)
-        if memory(config.model, compute, split, mesh).total <= SPARE * limit:
+            remat = cheapest_remat(model, compute, split, mesh, limit)
+        if memory(model, dataclasses.replace(compute, remat=remat), split, mesh).total <= SPARE * limit:
             return count
     return None
 

@@ -27,7 +27,17 @@ def make_mesh(compute: ComputeConfig) -> Mesh:
     Raises:
         UserError: the sizes do not fit the number of devices.
     """
-    devices, others = jax.device_count(), compute.fsdp * compute.tensor
+    found = sizes(compute, jax.device_count())
+    return jax.make_mesh(tuple(found.values()), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def sizes(compute: ComputeConfig, devices: int) -> dict[str, int]:
+    """Returns the size of each axis on so many devices.
+
+    Raises:
+        UserError: they do not fit the number of devices.
+    """
+    others = compute.fsdp * compute.tensor
     data = compute.data or max(devices // others, 1)
     if data * others != devices:
         raise UserError(
@@ -35,7 +45,7 @@ def make_mesh(compute: ComputeConfig) -> Mesh:
             f"devices, there are {devices}: change compute.data, compute.fsdp or compute.tensor with --set; data 0 "
             "takes what the others leave"
         )
-    return jax.make_mesh((data, compute.fsdp, compute.tensor), AXES, axis_types=(AxisType.Auto,) * 3)
+    return dict(zip(AXES, (data, compute.fsdp, compute.tensor), strict=True))
 
 
 def check_model(model: ModelConfig, mesh: Mesh | AbstractMesh) -> None:

@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from manifests.lock import Lock, load_lock, resolve
-from trainer import recipes
-from trainer.config import RunConfig, StageConfig
+from trainer import estimates, recipes
+from trainer.config import ModelConfig, RunConfig, StageConfig
+from trainer.estimates import Memory
+from trainer.machine import Machine
+from trainer.mesh import sizes
 from trainer.start import codebook
 from visent.errors import UserError, unknown
+
+FORWARD_AGAIN = 4 / 3  # of the FLOPs, where the backward pass computes every layer again
 
 
 def read_lock(path: str) -> Lock:
@@ -64,9 +69,30 @@ class StageCost:
     flops_per_step: float  # forward and backward, attention counted causally, without recomputation
 
 
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """What one stage takes of a machine."""
+
+    cost: StageCost
+    remat: str  # as asked for, or what auto comes to
+    memory: Memory  # of each device
+    fits: bool | None  # None where the memory of a device is not known
+    microbatches: int | None  # in which it would fit, where it does not
+    seconds: float  # of all steps
+
+
 def costs(config: RunConfig) -> Mapping[str, StageCost]:
     """Returns the cost of each stage of a fitted configuration."""
     return {name: _cost(config, stage) for name, stage in config.stages.items()}
+
+
+def on(machine: Machine, config: RunConfig, teacher: ModelConfig | None = None) -> Mapping[str, StagePlan]:
+    """Returns what each stage of a fitted configuration takes of a machine; `teacher` is computed beside the model.
+
+    Raises:
+        UserError: the machine's devices do not make the mesh that the configuration asks for.
+    """
+    return {name: _plan(machine, config, stage, teacher) for name, stage in config.stages.items()}
 
 
 def _cost(config: RunConfig, stage: StageConfig) -> StageCost:
@@ -79,3 +105,23 @@ def _cost(config: RunConfig, stage: StageConfig) -> StageCost:
         tokens=tokens * stage.steps,
         flops_per_step=tokens * config.model.flops_per_token(stage.context),
     )
+
+
+def _plan(machine: Machine, config: RunConfig, stage: StageConfig, teacher: ModelConfig | None) -> StagePlan:
+    mesh, model = sizes(config.compute, machine.devices), config.model
+    compute = estimates.settled(config.compute, machine.platform)
+    limit = machine.memory
+    if limit is not None and teacher is not None:
+        limit -= estimates.teacher_bytes(teacher, compute, mesh)
+    remat = compute.remat
+    if remat == "auto":
+        remat = estimates.cheapest_remat(model, compute, stage, mesh, limit)
+    memory = estimates.memory(model, dataclasses.replace(compute, remat=remat), stage, mesh)
+    fits = None if limit is None else memory.total <= estimates.SPARE * limit
+    split = estimates.fewest_microbatches(model, compute, stage, mesh, limit) if fits is False and limit else None
+    cost = _cost(config, stage)
+    flops = cost.flops_per_step * (FORWARD_AGAIN if remat == "full" else 1)
+    if teacher is not None:
+        flops += stage.batch_sentences * cost.context * teacher.flops_per_token(cost.context) / 3
+    seconds = stage.steps * flops / machine.flops
+    return StagePlan(cost=cost, remat=remat, memory=memory, fits=fits, microbatches=split, seconds=seconds)

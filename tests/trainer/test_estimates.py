@@ -109,12 +109,11 @@ def test_the_cheapest_remat_that_fits_is_chosen():
 def test_microbatches_are_as_few_as_fit():
     stage, limit = stage_of(4096, 512), int(141e9)
     compute = dataclasses.replace(ON_GPU, remat="auto")
-    config = RunConfig(recipe="x", model=LARGE, stages={"s": stage}, compute=compute)
-    count = estimates.fewest_microbatches(config, stage, ONE, limit)
+    count = estimates.fewest_microbatches(LARGE, compute, stage, ONE, limit)
     assert count is not None
     assert count > 1
     full = dataclasses.replace(ON_GPU, remat="full")
     for parts, fits in ((count, True), (count // 2, False)):
         split = dataclasses.replace(stage, microbatches=parts)
         assert (estimates.memory(LARGE, full, split, ONE).total <= estimates.SPARE * limit) is fits
-    assert estimates.fewest_microbatches(config, stage, ONE, int(1e9)) is None
+    assert estimates.fewest_microbatches(LARGE, compute, stage, ONE, int(1e9)) is None
