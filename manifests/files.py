@@ -66,6 +66,7 @@ def exists(path: str | Path) -> bool:
     """Tells whether a file or folder is there."""
     if is_url(path):
         filesystem, inner = _filesystem(str(path))
+        filesystem.invalidate_cache(inner)  # others write there, too
         return bool(filesystem.exists(inner))
     return Path(path).exists()
 
@@ -74,6 +75,7 @@ def list_names(folder: str | Path) -> list[str]:
     """Returns the sorted names in a folder without temporary files; an absent folder is empty."""
     if is_url(folder):
         filesystem, inner = _filesystem(str(folder))
+        filesystem.invalidate_cache(inner)
         names = [name(entry) for entry in filesystem.ls(inner, detail=False)] if filesystem.exists(inner) else []
     else:
         names = [entry.name for entry in Path(folder).iterdir()] if Path(folder).is_dir() else []
