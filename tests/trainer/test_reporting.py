@@ -248,6 +248,15 @@ def test_an_unknown_chip_has_no_utilization_and_the_run_says_so(model):
     assert unknown.explanation().startswith("no MFU: the peak of a 'NVIDIA H300' is not known; FLOPs of a token = ")
 
 
+def test_a_line_in_words_has_the_losses_of_tasks_both_utilizations_and_memory(done):
+    line = lines_of(done / "metrics.jsonl")[5]
+    edge = f"edge {line['per_task']['edge']['loss']:.3f}"
+    words = report.in_words({**line, "mfu": 0.412, "mfu_full": 0.5, "device_memory_bytes": 3 * 2**30})
+    for part in (f"loss {line['loss']:.3f} (", edge, "tokens/s, waited", "MFU 41.2% causal, 50.0% full", "3.0 GiB"):
+        assert part in words
+    assert "MFU" not in report.in_words(line)
+
+
 def step_metrics(loss, divergence=None):
     sums = TaskSums(*(jnp.array([x, 2 * x]) for x in (loss, 1.0, 4.0)), divergence)
     return StepMetrics(jnp.float32(loss), jnp.float32(1.0), jnp.float32(0.1), sums)
