@@ -15,6 +15,7 @@ from manifests.lock import Lock, load_lock
 from tokenizer.tokenizer import Tokenizer
 from trainer import batches, hosts, memory
 from trainer.checkpoint import Checkpoints, Keep
+from trainer.choosing import choose_kernel
 from trainer.config import RunConfig
 from trainer.evaluate.tokens import make_evaluation
 from trainer.journal import Journal
@@ -93,7 +94,8 @@ class Run:
         mesh: Mesh,
         lessons: Lessons,
     ) -> None:
-        self.facts, self.config, self.lock, self.mesh = facts, facts.config, lock, mesh
+        self.facts, self.lock, self.mesh = facts, lock, mesh
+        self.config, self.kernel = _with_kernel(facts.config, mesh)
         self.lessons = lessons
         self.folder, self.checkpoints = folder, checkpoints
         self.metrics = Journal(folder.metrics, writes=hosts.first())
@@ -107,7 +109,7 @@ class Run:
         """Trains what is left of every stage."""
         with memory.explained(self.config, next(iter(self.config.stages)), self.mesh):
             state = jax.block_until_ready(self._start())
-            self.taught = self.lessons.load(self.config, self.mesh)
+            self.taught = self.lessons.load(self.facts.config, self.mesh)
         first = 0
         for name, stage in self.config.stages.items():
             if state.step < first + stage.steps or not self.is_evaluated(first + stage.steps):
@@ -138,6 +140,13 @@ class Run:
     def is_evaluated(self, step: int) -> bool:
         """Returns whether the evaluation of a stage that ends at `step` was written when this call began."""
         return step in self._evaluated
+
+
+def _with_kernel(config: RunConfig, mesh: Mesh) -> tuple[RunConfig, str]:
+    """Returns the configuration with its kernel of attention named, and a line about it."""
+    longest = max(stage.context or 0 for stage in config.stages.values())
+    compute, line = choose_kernel(config.model, config.compute, longest, mesh)
+    return dataclasses.replace(config, compute=compute), line
 
 
 def _heldout_corpus(lock: Lock) -> Corpus | None:
