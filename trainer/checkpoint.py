@@ -257,7 +257,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 def _laid(leaf: Any) -> jax.ShapeDtypeStruct:
     one: Any = jax.sharding.SingleDeviceSharding
     lies = getattr(leaf, "sharding", None) or one(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=lies)  # type: ignore[no-untyped-call]
 
 
 def _only(**items: Any) -> Any:

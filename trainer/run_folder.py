@@ -128,4 +128,4 @@ def shapes(model: ModelConfig) -> llama.Params:
 
 
 def _placed(shape: jax.ShapeDtypeStruct, lies: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=lies)
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=lies)  # type: ignore[no-untyped-call]

@@ -83,7 +83,7 @@ def test_a_run_killed_again_and_again_while_it_saves_has_bitwise_the_losses_of_o
     manifest, whole, tmp_path
 ):
     out = tmp_path / "killed"
-    for step in (1, 5, 12, 18):
+    for step in (1, 12, 18):
         kill_while_saving(start(manifest, out, 1), out / "checkpoints", step)
     finish(start(manifest, out, 1))
     losses = [[(line["step"], line["loss"]) for line in lines_of(run)] for run in (whole, out)]
