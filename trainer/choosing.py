@@ -1,4 +1,8 @@
-"""How a run is computed where its configuration says `auto`: the kernel of attention, tried on the devices at hand."""
+"""How a run is computed where its configuration says `auto`.
+
+The kernel of attention is tried on the devices at hand; what the backward pass computes again follows from their
+memory.
+"""
 
 import dataclasses
 from functools import partial
@@ -9,9 +13,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from trainer import hosts
 from trainer import mesh as meshes
 from trainer.attention import causal_attention, preferred_kernel
-from trainer.config import ComputeConfig, Kernel, ModelConfig
+from trainer.config import ComputeConfig, Kernel, ModelConfig, StageConfig
+from trainer.estimates import cheapest_remat, memory, settled
 from trainer.kernels import obstacle
 from trainer.model import dtype_of
 from visent.errors import UserError
@@ -22,7 +28,7 @@ _TOLERANCE = 0.02  # of a result's norm: bfloat16 is within 0.005, a wrong mask 
 
 
 class Choice(NamedTuple):
-    """A configuration with its kernel named, and a line for the log."""
+    """A configuration without this `auto`, and what to tell the user."""
 
     compute: ComputeConfig
     line: str
@@ -88,3 +94,25 @@ def _definition(q: Array, k: Array, v: Array) -> Any:
 def _distance(a: Array, b: Array) -> Float[Array, ""]:
     away = jnp.linalg.norm((a.astype(jnp.float32) - b).ravel()) / jnp.linalg.norm(b.ravel())
     return jnp.where(jnp.isfinite(away), away, jnp.inf)
+
+
+def choose_remat(model: ModelConfig, compute: ComputeConfig, stage: StageConfig, mesh: Mesh) -> Choice:
+    """Names what the backward pass computes again: with `auto` as little as a device's memory is estimated to allow.
+
+    Where the memory is not known (on a CPU), nothing.
+    """
+    if compute.remat != "auto":
+        return Choice(compute, f"remat: {compute.remat}")
+    (limit,) = hosts.from_first([_device_bytes(mesh)])
+    plain = settled(compute, jax.default_backend())
+    remat: Any = cheapest_remat(model, plain, stage, mesh.shape, limit or None)
+    line = f"remat: {remat}"
+    if limit:
+        needs = memory(model, dataclasses.replace(plain, remat=remat), stage, mesh.shape).total
+        line += f", for about {needs / 2**30:.1f} of {limit / 2**30:.1f} GiB of each device"
+    return Choice(dataclasses.replace(compute, remat=remat), line)
+
+
+def _device_bytes(mesh: Mesh) -> int:
+    """Returns what a program may use of one device, 0 where that is not known."""
+    return int((mesh.local_devices[0].memory_stats() or {}).get("bytes_limit", 0))

@@ -30,9 +30,9 @@ class Report:
         self._console = Console(stderr=True)
         self._said, self._line = -math.inf, ""
 
-    def begin(self) -> None:
-        """Says what the figures of utilization are made of."""
-        self._say(f"{self._stage}: {self._throughput.explanation()}")
+    def begin(self, *how: str) -> None:
+        """Says how the stage is computed, and what the figures of utilization are made of."""
+        self._say(f"{self._stage}: {'; '.join((*how, self._throughput.explanation()))}")
 
     def metrics(self, step: int, stage_step: int, found: Mapping[str, Any], *, last: bool) -> None:
         """Writes a line of metrics.jsonl, and the same to TensorBoard; to a terminal at most every ten seconds."""

@@ -1,6 +1,7 @@
 """One stage of a run: its steps, with what is due after each."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer import batches
-from trainer.config import StageConfig
+from trainer.choosing import choose_remat
+from trainer.config import RunConfig, StageConfig
 from trainer.divergence import explanation
 from trainer.evaluate import heldout
 from trainer.evaluate.scores import TaskScore
@@ -57,10 +59,10 @@ class Stage:
             for step in range(begin + 1, self.last + 1):
                 batch = self._next(waiting)
                 if step_function is None:
-                    self.report.begin()
+                    config = self._settled()
                     bar.advance(0, "compiling")
                     teacher, mesh = self.run.taught.model, self.run.mesh
-                    made = make_step(self.run.config, self.config, self.first, len(self.tasks), mesh, teacher)
+                    made = make_step(config, self.config, self.first, len(self.tasks), mesh, teacher)
                     step_function = made.lower(state, batch, self.run.taught.params).compile()
                     self.window.restart_clock()
                     self.wait_seconds = 0.0
@@ -69,6 +71,13 @@ class Stage:
                 self._report(state, step)
                 bar.advance(1, self.report.note(self.window.loss))
         return state
+
+    def _settled(self) -> RunConfig:
+        """Returns the run's configuration with nothing of this stage's computing left open, and says how it is."""
+        config = self.run.config
+        compute, line = choose_remat(config.model, config.compute, self.config, self.run.mesh)
+        self.report.begin(self.run.kernel, line)
+        return dataclasses.replace(config, compute=compute)
 
     def _batch(self, step: int) -> batches.Batch:
         step, size, seed = step - self.first, self.config.batch_sentences, self.run.config.seed

@@ -120,7 +120,7 @@ def load_params(saved: SavedRun, compute: ComputeConfig, context: int, mesh: Mes
     """
     model = saved.config.model
     compute = choose_kernel(model, dataclasses.replace(compute, remat="none"), context, mesh).compute
-    cast = partial(llama.cast, compute=compute)
+    cast = partial(llama.cast, compute=compute, trained=False)
     params = saved.params(mesh)
     halved = jax.jit(cast, out_shardings=layout(mesh, jax.eval_shape(cast, params)))(params)
     return TeacherModel(model, compute), halved
