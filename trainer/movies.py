@@ -62,7 +62,7 @@ def _upright(frame: Any, shape: float) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
-def write_movie(frames: UInt8[np.ndarray, "n s s 3"], path: Path, fps: float) -> None:
+def write_movie(frames: UInt8[np.ndarray, "n h w 3"], path: Path, fps: float) -> None:
     """Writes frames as a GIF that repeats, or as H.264 in MP4, by the name of `path`; never half a file."""
     temporary = path.with_name(f".{path.name}")
     try:
@@ -80,7 +80,7 @@ def _write_gif(pictures: Sequence[Image.Image], path: Path, fps: float) -> None:
     first.save(path, format="GIF", save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
 
 
-def _write_mp4(frames: UInt8[np.ndarray, "n s s 3"], path: Path, fps: float) -> None:
+def _write_mp4(frames: UInt8[np.ndarray, "n h w 3"], path: Path, fps: float) -> None:
     import av
 
     frames = frames[:, : len(frames[0]) // 2 * 2, : frames.shape[2] // 2 * 2]  # colours are stored for 2 x 2 pixels

@@ -44,7 +44,7 @@ def strip(
     return sheet
 
 
-def thumbnails(images: Images) -> Images:
+def thumbnails(images: Images) -> UInt8[np.ndarray, "_ small small 3"]:
     """Returns images at most `THUMBNAIL` pixels wide, by whole pixels' averages."""
     by = -(-images.shape[1] // THUMBNAIL)
     small = [np.asarray(Image.fromarray(image).reduce(by)) for image in images]

@@ -67,7 +67,7 @@ def from_task(
     )
     if query is None:
         return found
-    asked = (total - 1) % _images_of_one(grammar)
+    asked = (total - 1) % _images_of_one(grammar) if len(grammar.roles) > 1 else 0
     if not asked or len(query.names) != asked or cut != total - 1:
         raise UserError(
             f"{len(query.names)} --query for task {task!r}: expected {asked or 'none'}, the images of an example "

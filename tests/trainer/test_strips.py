@@ -49,18 +49,34 @@ def test_a_picture_is_written_whole(tmp_path):
 
 
 def test_a_pair_task_shows_all_but_the_last_image_and_a_single_image_nothing(lock):
-    edge = from_task(lock, ["images", "sequences"], "edge", "val", 2, None, 0)
+    corpus = Corpus(lock, split="val")
+    edge = from_task(corpus, ["images", "sequences"], "edge", 2)
     assert (edge.prompt.shape, edge.new_tokens) == ((2, 48), 16)
-    expected = Corpus(lock, split="val").task_sentences("sequences", "edge", np.arange(2), 0)
+    expected = corpus.task_sentences("sequences", "edge", np.arange(2), 0)
     np.testing.assert_array_equal(np.concatenate((edge.prompt, edge.truth), axis=1), expected)
-    assert from_task(lock, ["images"], "photos", "val", 2, None, 0).prompt.shape == (2, 0)
+    assert from_task(corpus, ["images"], "photos", 2).prompt.shape == (2, 0)
 
 
 def test_prompts_of_a_task_need_the_task_its_rows_and_room(lock):
-    stages = ["images", "sequences"]
+    corpus, stages = Corpus(lock, split="val"), ["images", "sequences"]
     with pytest.raises(UserError, match="did you mean 'edge'"):
-        from_task(lock, stages, "edges", "val", 1, None, 0)
+        from_task(corpus, stages, "edges", 1)
     with pytest.raises(UserError, match="no row in split 'val'"):
-        from_task(lock, stages, "rare", "val", 1, None, 0)
+        from_task(corpus, stages, "rare", 1)
     with pytest.raises(UserError, match="expected 0 to 3"):
-        from_task(lock, stages, "edge", "val", 1, 4, 0)
+        from_task(corpus, stages, "edge", 1, prompt_images=4)
+
+
+def test_a_sheet_has_every_strip_and_breaks_rows_where_they_are_full():
+    strips = [pictures.strip(images(1, 10 * (i % 3 + 1), 128), images(1, 200, 128), None) for i in range(9)]
+    pixels = np.asarray(pictures.sheet(strips, "title"))[..., 0]
+    assert pixels.shape[1] <= pictures.SHEET_WIDTH
+    assert all((pixels == value).sum() >= 3 * 128 * 128 for value in (10, 20, 30))
+    assert ((pixels == 200).sum(axis=1) >= 128).sum() == 2 * 128
+
+
+def test_thumbnails_are_averages_of_whole_pixels():
+    small = pictures.thumbnails(np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3)).astype(np.uint8))
+    assert small.shape == (2, 128, 128, 3)
+    assert pictures.thumbnails(images(0, 1, 256)).shape == (0, 128, 128, 3)
+    np.testing.assert_array_equal(pictures.thumbnails(images(1, 7, 32)), images(1, 7, 32))
