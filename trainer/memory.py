@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from trainer.config import RunConfig, StageConfig
 from trainer.mesh import batch_parts
@@ -27,12 +27,12 @@ def explained(config: RunConfig, stage: str, mesh: Mesh) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0][:200].rstrip(".")
         fixes = "; ".join(f"{change} ({why})" for change, why in remedies(config, stage, mesh))
         raise UserError(
-            f"out of device memory in stage {stage!r} ({reason}; {_size(mesh)}). Nothing saved is lost: run the same "
-            f"command with one or more of: {fixes or 'a smaller --model, or more devices'}"
+            f"out of device memory in stage {stage!r} ({reason}; {_size(config, mesh)}). Nothing saved is lost: run the "
+            f"same command with one or more of: {fixes or 'a smaller --model, or more devices'}"
         ) from error
 
 
-def remedies(config: RunConfig, stage: str, mesh: Mesh) -> list[tuple[str, str]]:
+def remedies(config: RunConfig, stage: str, mesh: Mesh | AbstractMesh) -> list[tuple[str, str]]:
     """Returns settings that need less memory, each with what it costs; the results of a run stay the same.
 
     First what makes a step smaller, then what spreads parameters over more devices.
@@ -57,15 +57,17 @@ def remedies(config: RunConfig, stage: str, mesh: Mesh) -> list[tuple[str, str]]
     return found
 
 
-def _more_microbatches(stage: StageConfig, mesh: Mesh) -> int | None:
+def _more_microbatches(stage: StageConfig, mesh: Mesh | AbstractMesh) -> int | None:
     """Returns the next number of microbatches that the batch divides into, or None where each has one row a device."""
     rows = stage.batch_sentences // batch_parts(mesh)  # of each device
     finer = (parts for parts in range(stage.microbatches + 1, rows + 1) if rows % parts == 0)
     return next(finer, None)
 
 
-def _size(mesh: Mesh) -> str:
-    devices = mesh.devices.size
-    stats = mesh.local_devices[0].memory_stats() or {}
-    limit = stats.get("bytes_limit")
-    return f"{devices} devices" + (f" of {limit / 2**30:.1f} GiB each" if limit else "")
+def _size(config: RunConfig, mesh: Mesh) -> str:
+    """Returns what the devices have, where they say so, and what the state of a run takes of it."""
+    limit = (mesh.local_devices[0].memory_stats() or {}).get("bytes_limit")
+    each = f" of {limit / 2**30:.1f} GiB" if limit else ""
+    state = 12 * config.model.parameters / (mesh.shape["fsdp"] * mesh.shape["tensor"]) / 2**30  # three of 4 bytes
+    many = "1 device" if mesh.devices.size == 1 else f"{mesh.devices.size} devices"
+    return f"{many}{each}, parameters and moments alone take {state:.1f} GiB of each"
