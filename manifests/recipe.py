@@ -34,7 +34,8 @@ class Recipe:
     about: str
     rows: Mapping[str, str]  # name -> arguments of `visent tokenize` that make it, all but --out
     tasks: Mapping[str, Entry]
-    stages: Mapping[str, Mapping[str, Any]]  # images_per_sentence, share by kind or task, perhaps planned and plan
+    # images_per_sentence, share by kind or task, perhaps planned and plan; `each_task` is a stage for each, without share
+    stages: Mapping[str, Mapping[str, Any]]
     balance: Mapping[str, Any]
 
 

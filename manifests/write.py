@@ -10,6 +10,8 @@ from manifests.dataset import DatasetFacts
 from manifests.recipe import Chosen, Entry, Recipe, choose_tasks, load_recipe
 from visent.errors import UserError
 
+EACH = "each_task"  # the name of a recipe's stage that stands for one of each task
+
 
 def new_manifest(datasets: Mapping[str, tuple[str, DatasetFacts]], recipe: str) -> str:
     """Returns the text of a manifest for datasets (name -> path as written, facts) by a recipe.
@@ -70,8 +72,8 @@ def _stages_lines(recipe: Recipe, chosen: Chosen, tokens: int) -> list[str]:
         UserError: no stage has a task.
     """
     lines: list[str] = []
-    for name, stage in recipe.stages.items():
-        share, absent = _shares(stage["share"], recipe, chosen)
+    for name, stage in _stages(recipe, chosen):
+        share, absent = _shares(stage["share"], recipe, chosen) if "share" in stage else ({name: 1.0}, {})
         if not share:
             wanted = " or ".join(stage["share"])
             lines += [f"# The recipe's stage {name!r} reads {wanted}; there is none.", ""]
@@ -92,6 +94,13 @@ def _stages_lines(recipe: Recipe, chosen: Chosen, tokens: int) -> list[str]:
     return lines
 
 
+def _stages(recipe: Recipe, chosen: Chosen) -> Sequence[tuple[str, Entry]]:
+    """Returns a recipe's stages, in place of `each_task` one of every task that there is."""
+    return [
+        (found, stage) for name, stage in recipe.stages.items() for found in (chosen.tasks if name == EACH else [name])
+    ]
+
+
 def _shares(wanted: Mapping[str, float], recipe: Recipe, chosen: Chosen) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the shares of tasks and kinds that are there, and of those that are not.
 
@@ -110,7 +119,7 @@ def _shares(wanted: Mapping[str, float], recipe: Recipe, chosen: Chosen) -> tupl
 
 
 def _kinds_read(recipe: Recipe) -> Sequence[str]:
-    keys = {key for stage in recipe.stages.values() for key in stage["share"]}
+    keys = {key for stage in recipe.stages.values() for key in stage.get("share", recipe.tasks)}
     return sorted({recipe.tasks[key]["kind"] if key in recipe.tasks else key for key in keys})
 
 

@@ -78,6 +78,7 @@ class StagePlan:
     memory: Memory  # of each device
     fits: bool | None  # None where the memory of a device is not known
     microbatches: int | None  # in which it would fit, where it does not
+    without_remat: int | None  # in which auto would compute nothing again, where it has to
     seconds: float  # of all steps
 
 
@@ -117,11 +118,18 @@ def _plan(machine: Machine, config: RunConfig, stage: StageConfig, teacher: Mode
     if remat == "auto":
         remat = estimates.cheapest_remat(model, compute, stage, mesh, limit)
     memory = estimates.memory(model, dataclasses.replace(compute, remat=remat), stage, mesh)
-    fits = None if limit is None else memory.total <= estimates.SPARE * limit
-    split = estimates.fewest_microbatches(model, compute, stage, mesh, limit) if fits is False and limit else None
+    fits, split, plain = None, None, None
+    if limit is not None:
+        fits = memory.total <= estimates.SPARE * limit
+        split = None if fits else estimates.fewest_microbatches(model, compute, stage, mesh, limit)
+        if config.compute.remat == "auto" and remat != "none":
+            keeping = dataclasses.replace(compute, remat="none")
+            plain = estimates.fewest_microbatches(model, keeping, stage, mesh, limit)
     cost = _cost(config, stage)
     flops = cost.flops_per_step * (FORWARD_AGAIN if remat == "full" else 1)
     if teacher is not None:
         flops += stage.batch_sentences * cost.context * teacher.flops_per_token(cost.context) / 3
-    seconds = stage.steps * flops / machine.flops
-    return StagePlan(cost=cost, remat=remat, memory=memory, fits=fits, microbatches=split, seconds=seconds)
+    return StagePlan(
+        cost=cost, remat=remat, memory=memory, fits=fits, microbatches=split, without_remat=plain,
+        seconds=stage.steps * flops / machine.flops,
+    )  # fmt: skip

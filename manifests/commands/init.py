@@ -9,7 +9,8 @@ from manifests.commands.options import JSON
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @click.option("--out", default="manifest.toml", show_default=True, metavar="FILE", help="The manifest to write.")
 @click.option("--recipe", default="lvm-lite", show_default=True, metavar="NAME",
-              help="Tasks, stages and shares: delvm, delvm-tasks, lvm, lvm-lite, pascal-5i or video-64.")  # fmt: skip
+              help="Tasks, stages and shares: "
+                   "continual, delvm, delvm-tasks, lvm, lvm-lite, pascal-5i or video-64.")  # fmt: skip
 @JSON
 @click.option("--overwrite", is_flag=True, help="Replace a manifest that is there.")
 def init_command(datasets: tuple[str, ...], out: str, recipe: str, as_json: bool, overwrite: bool) -> None:

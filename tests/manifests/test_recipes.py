@@ -132,12 +132,25 @@ def test_where_shares_are_by_task_a_dataset_of_ones_own_gets_the_mean_of_its_kin
     assert share == {"coco_pose": 28.97, "depth": pytest.approx((10.68 + 28.97) / 2), "depth_to_image": 14.02}
 
 
+def test_continual_has_a_stage_for_each_task_in_the_order_of_the_recipe_then_of_the_datasets(tmp_path: Path) -> None:
+    given = {
+        "mine": write(tmp_path / "mine", {"image": "still", "depth": "still"}, "pairs"),
+        "rain": write(tmp_path / "rain", {"rainy": "still", "image": "still"}, "rain13k"),
+        "people": write(tmp_path / "people", {"image": "still", "pose": "still"}, "coco"),
+    }
+    made = parse_text(new_manifest(given, "continual"), str(tmp_path / "manifest.toml"))
+    assert {name: dict(stage.share) for name, stage in made.stages.items()} == {
+        name: {name: 1.0} for name in ("coco_pose", "rain13k_deraining", "depth", "depth_to_image")
+    }
+    assert list(made.stages) == ["coco_pose", "rain13k_deraining", "depth", "depth_to_image"]
+
+
 def test_the_figures_of_the_papers() -> None:
     images = {name: [stage["images_per_sentence"] for stage in load_recipe(name).stages.values()]
               for name in recipe_names()}  # fmt: skip
     assert {name: [256 * count for count in counts] for name, counts in images.items()} == {
-        "delvm": [2048], "delvm-tasks": [2048], "lvm": [4096], "lvm-lite": [256, 4096], "pascal-5i": [4096],
-        "video-64": [16384],
+        "continual": [2048], "delvm": [2048], "delvm-tasks": [2048], "lvm": [4096], "lvm-lite": [256, 4096],
+        "pascal-5i": [4096], "video-64": [16384],
     }  # fmt: skip
     delvm = load_recipe("delvm").stages["mixture"]["share"]
     assert sum(delvm.values()) == pytest.approx(82.66)

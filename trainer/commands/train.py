@@ -1,6 +1,6 @@
 """`visent train`."""
 
-import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,18 +9,27 @@ from trainer.commands.on_hosts import on_hosts
 from visent.errors import UserError
 
 if TYPE_CHECKING:
-    from trainer.config import RunConfig
+    from manifests.lock import Lock
+    from trainer.config import ModelConfig, RunConfig
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("recipe")
 @click.option("--manifest", "-m", required=True, help="manifest.toml, or a manifest.lock.json to read as it stands.")
 @click.option("--out", help="Folder of the run, or gs://bucket/path; resumes what is there.")
-@click.option("--model", help="tiny, 80m, 300m, 600m, 1b or 3b; by default the recipe's own.")
-@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change one setting; may be repeated.")
+@click.option("--model", help="tiny, 80m, 300m, 600m, 1b, 3b or 3b-fast; by default that of --from, or the recipe's.")
+@click.option("--set", "changes", multiple=True, metavar="PATH=VALUE",
+              help="Change one setting; may be repeated. stages.*.steps=100 is for all stages.")  # fmt: skip
+@click.option("--from", "start", metavar="RUN", help="Start with the parameters of this run's newest checkpoint.")
 @click.option("--teacher", metavar="RUN", help="Learn from this run's model, too: --set distill.teacher=RUN.")
 @click.option("--teacher-cache", metavar="FOLDER", help="Or from what `visent teacher` wrote: --set distill.cached=...")
+@click.option("--tokenizer", metavar="NAME|FOLDER",
+              help="That of the shards, for its codebook and pictures; by default the one of visent.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print the settings and what the run takes, and stop.")
+@click.option(
+    "--chip", metavar="NAME", help='With --dry-run: for this chip, as "NVIDIA H200", in place of what is here.'
+)
+@click.option("--chips", type=click.IntRange(min=1), default=1, show_default=True, help="How many of --chip.")
 @click.option("--allow-other-lock", is_flag=True, help="Go on from a checkpoint although the data changed.")
 @click.option("--allow-other-settings", is_flag=True, help="Go on although a stage's settings changed.")
 @on_hosts
@@ -30,34 +39,57 @@ def train(
     out: str | None,
     model: str | None,
     changes: tuple[str, ...],
+    start: str | None,
     teacher: str | None,
     teacher_cache: str | None,
+    tokenizer: str | None,
     dry_run: bool,
+    chip: str | None,
+    chips: int,
     allow_other_lock: bool,
     allow_other_settings: bool,
 ) -> None:
     """Train a model on the shards that a manifest names.
 
-    RECIPE is lvm-lite (the paper's two stages) or tiny (both stages in minutes on a laptop). The same command again
-    resumes from the newest checkpoint in --out, with exactly the batches that were left.
+    RECIPE is one of the following; `visent manifest init CORPUS... --recipe NAME` writes the manifest of the name in
+    brackets. The same command again resumes from the newest checkpoint in --out, with exactly the batches that were
+    left.
+
+    \b
+      lvm-lite               single images, then sequences of 16 images [lvm-lite]
+      lvm                    the baseline: 16 random images a sentence [lvm]
+      delvm                  8 images a sentence, frozen codebook [delvm or delvm-tasks]
+      delvm-distill          the same, taught by --teacher or --teacher-cache [delvm or delvm-tasks]
+      long-video             64 frames a sentence, goes on --from a run [video-64]
+      segmentation-finetune  photos and masks, goes on --from a run [pascal-5i]
+      continual              the manifest's stages in turn, each at the same rates [continual]
+      continual-rescaled     the same, with rates that fall once over all stages [continual]
+      tiny                   both stages of lvm-lite in minutes on a laptop [lvm-lite]
 
     \b
     Example:
       visent train tiny --manifest manifest.toml --out run/
-      visent train lvm-lite -m manifest.toml --model 300m --dry-run
+      visent train lvm-lite -m manifest.toml --model 1b --dry-run --chip "NVIDIA H200" --chips 8
+      visent train long-video -m video.toml --from run/ --out video/
       visent train lvm-lite -m manifest.toml --out gs://bucket/run --hosts 4 --host-id 0 --coordinator 10.0.0.1:8476
       visent train tiny -m manifest.toml --out run/ --set stages.images.steps=300 --set model.layers=6
 
     Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/, checkpoints/ and, with
     --set sample_every=N, samples/ into --out.
     """
-    from trainer import overrides, plan, recipes
+    from trainer import plan, recipes
 
-    config = overrides.apply(recipes.make(recipe, model), (*changes, *_distillation(teacher, teacher_cache)))
+    recipes.find(recipe)
     lock = plan.read_lock(manifest)
-    config = plan.fit(config, lock)
+    short = {"start": start, "tokenizer": tokenizer, "distill.teacher": teacher, "distill.cached": teacher_cache}
+    named = [f"{setting}={value}" for setting, value in short.items() if value is not None]
+    config = plan.fit(_config(recipe, model, start, lock, (*changes, *named)), lock)
+    if config.start is not None:
+        from trainer.start import open_start
+
+        open_start(config.start, config.model, lock.card)
     if dry_run:
-        _show_plan(config)
+        _show_plan(config, chip, chips)
         return
     if out is None:
         raise UserError("train needs a folder to write to: pass --out RUN, or --dry-run to only look")
@@ -68,28 +100,30 @@ def train(
         _show_evaluations(lines, out)
 
 
-def _distillation(teacher: str | None, cache: str | None) -> list[str]:
-    """Returns what the options of distillation stand for."""
-    named = {"distill.teacher": teacher, "distill.cached": cache}
-    return [f"{setting}={value}" for setting, value in named.items() if value is not None]
+def _config(recipe: str, model: str | None, start: str | None, lock: "Lock", changes: Sequence[str]) -> "RunConfig":
+    """Returns the recipe's configuration with the user's changes; without --model, the model is that of --from."""
+    from trainer import overrides, recipes
+
+    chosen: str | ModelConfig | None = model
+    if start is not None and model is None:
+        from trainer.run_folder import open_run
+
+        chosen = open_run(start).config.model
+    stages = {name: stage.context for name, stage in lock.stages.items()}
+    return overrides.apply(recipes.make(recipe, chosen, stages), changes)
 
 
-def _show_plan(config: "RunConfig") -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _show_plan(config: "RunConfig", chip: str | None, chips: int) -> None:
+    from trainer import machine
+    from trainer.commands import dry_run
 
-    from trainer.plan import costs
+    there = machine.here(config.model, config.compute) if chip is None else machine.of_chip(chip, chips)
+    teacher = None
+    if config.distill.teacher is not None:
+        from trainer.run_folder import open_run
 
-    console = Console()
-    console.print_json(json.dumps(config.to_json()))
-    table = Table("stage", "context", "steps", "tokens/step", "TFLOP/step", "tokens", "TFLOP")
-    for name, cost in costs(config).items():
-        teraflops = cost.flops_per_step / 1e12
-        per_step = cost.context * cost.batch_sentences
-        numbers = (cost.context, cost.steps, per_step, teraflops, cost.tokens, teraflops * cost.steps)
-        table.add_row(name, *(f"{n:,.4g}" if isinstance(n, float) else f"{n:,}" for n in numbers))
-    console.print(table)
-    console.print(f"model {config.model.name}: {config.model.parameters:,} parameters")
+        teacher = open_run(config.distill.teacher).config.model
+    dry_run.show(config, there, teacher)
 
 
 def _show_evaluations(lines: list[dict[str, Any]], out: str) -> None:
