@@ -1,6 +1,9 @@
 import dataclasses
 import functools
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,7 @@ from trainer.loop import train
 from trainer.run_folder import open_run
 from visent.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARD = "model-00001-of-00006.safetensors"
 
 
@@ -206,7 +210,7 @@ GATE = "model.layers.1.mlp.gate_proj.weight"
         (lambda f: replaced(f, GATE, np.zeros((48, 32), "i1")), f"other types than .*: {GATE} I8"),
         (lambda f: replaced(f, "model.layers.0.self_attn.q_proj.bias", np.zeros(32, "f4")), "has not: .*q_proj.bias"),
         (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "is no index of safetensors files"),
-        (lambda f: (f / "config.json").unlink(), "has no config.json: .*hf download"),
+        (lambda f: (f / "config.json").unlink(), "has no config.json: expected a run, or a folder of"),
         (lambda f: (f / "config.json").write_text("[1]"), "holds list, expected a JSON object"),
     ],
 )  # fmt: skip
@@ -214,6 +218,15 @@ def test_damaged_folders_are_refused_by_what_is_wrong(foreign, damage, message):
     damage(foreign)
     with pytest.raises(UserError, match=message):
         open_folder(foreign)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("/no/folder", "there is no folder /no/folder$"), ("Some/Model", "hf download Some/Model --local-dir Model$")],
+)
+def test_a_folder_that_is_not_there_may_be_one_of_the_hub(name, message):
+    with pytest.raises(UserError, match=message):
+        open_folder(Path(name))
 
 
 def test_a_missing_layer_is_named(foreign):
@@ -314,3 +327,14 @@ def test_an_imported_run_cannot_be_resumed_and_says_so(foreign, lock, config, tm
     again = dataclasses.replace(config, model=imported.model)
     with pytest.raises(UserError, match="--from"):
         train(again, lock, tmp_path / "imported")
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_is_said_and_leaves_nothing(run, tmp_path):
+    """Files may have 16 kB, so that writing fails as it does where no room is left."""
+    command = f"ulimit -f 16; exec {sys.executable} -m visent model export {run.folder.root} --out {tmp_path / 'llama'}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "cannot write model.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -58,11 +58,8 @@ def read_settings(folder: Path) -> Settings:
     path = folder / "config.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} has no config.json: expected a folder of Hugging Face's Llama; one on the hub is fetched with "
-            f"`hf download {folder} --local-dir FOLDER`"
-        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _nothing_there(folder) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): fetch it again") from error
     if not isinstance(data, dict):
@@ -83,6 +80,14 @@ def read_settings(folder: Path) -> Settings:
         begin=begin if isinstance(begin, int) else None,
         ours=ours if isinstance(ours, dict) else {},
     )
+
+
+def _nothing_there(folder: Path) -> UserError:
+    if folder.is_dir():
+        return UserError(f"{folder} has no config.json: expected a run, or a folder of Hugging Face's Llama")
+    is_id = not folder.is_absolute() and len(folder.parts) == 2
+    fetch = f"; if it is one on the hub, fetch it: hf download {folder} --local-dir {folder.name}" if is_id else ""
+    return UserError(f"there is no folder {folder}{fetch}")
 
 
 def _check(data: Mapping[str, Any], path: Path) -> None:
