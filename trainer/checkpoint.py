@@ -9,6 +9,8 @@ import contextlib
 import logging
 import os
 import re
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +67,10 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, keep: Keep | None = None) -> None:
         self.folder = _place(folder)
+        self._writes = keep is not None
         self._saving: int | None = None  # the step that is being written
         self._failure: tuple[int, Exception] | None = None
-        logging.getLogger("absl").addFilter(_is_news)
+        _quiet()
         options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
         if keep is not None:
             options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), cleanup_tmp_directories=True)
@@ -84,6 +87,8 @@ class Checkpoints:
             self._manager.close()
         except Exception as failure:
             self._failed(failure)
+        if self._failure is not None or error is not None:
+            self._remove_unfinished()
         if error is None:
             self._raise_failure()
 
@@ -147,10 +152,16 @@ class Checkpoints:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """Keeps the failure, and gives the room back that the unfinished checkpoint took."""
+        """Keeps the failure to be raised where it can be told."""
         self._failure = (self._saving or 0, error)
         self._manager.reload()  # what it thought of as removed is still there
-        if jax.process_index() == 0:
+
+    def _remove_unfinished(self) -> None:
+        """Gives the room back that an unfinished checkpoint took; what cannot be removed now, the next run removes."""
+        if not self._writes or jax.process_index():
+            return
+        for pause in (0.0, 0.1, 0.5):  # other threads may still be on their way to it
+            time.sleep(pause)
             for unfinished in epath.Path(self.folder).glob(_UNFINISHED):
                 with contextlib.suppress(OSError):
                     unfinished.rmtree()
@@ -246,6 +257,19 @@ def _reason(error: Exception) -> str:
         return os.strerror(code or int(found.group(1) if found else 0))
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
+
+
+def _quiet() -> None:
+    """Keeps what threads of orbax and tensorstore say of an error off the terminal: it is raised, and told once."""
+    logging.getLogger("absl").addFilter(_is_news)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _unraisable
+
+
+def _unraisable(found: Any) -> None:
+    """Tells of an error that nobody can catch, but not of writes that were under way when orbax gave up on one."""
+    if "Event loop is closed" not in str(found.exc_value):
+        sys.__unraisablehook__(found)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
