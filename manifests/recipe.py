@@ -34,7 +34,7 @@ class Recipe:
     about: str
     rows: Mapping[str, str]  # name -> arguments of `visent tokenize` that make it, all but --out
     tasks: Mapping[str, Entry]
-    # images_per_sentence, share by kind or task, perhaps planned and plan; `each_task` is a stage for each, without share
+    # images_per_sentence, share by kind or task, perhaps planned and plan; `each_task` stands for one of each, unshared
     stages: Mapping[str, Mapping[str, Any]]
     balance: Mapping[str, Any]
 

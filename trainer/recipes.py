@@ -143,15 +143,16 @@ def continual(model: ModelConfig, stages: Stages) -> RunConfig:
 def continual_rescaled(model: ModelConfig, stages: Stages) -> RunConfig:
     """As `continual`, with rates rescaled so that they fall once, over all tasks.
 
-    The papers do not define it. Ours: of n tasks, task k (from 0) has the rates of `continual` between peak x r^(k/n)
-    and peak x r^((k+1)/n), r = final / peak. Each begins where the one before ended, as LVM-Lite's second stage does;
+    The papers do not define it. Ours: of n tasks, task k (from 0) goes from peak x r^(k/n) to peak x r^((k+1)/n), where
+    r is final / peak of `continual`. Each begins where the one before ended, as LVM-Lite's second stage does;
     the first begins and the last ends as in `continual`, and only the first warms up.
     """
     made = {}
     for number, (name, context) in enumerate(stages.items()):
         same = _one_of_many(context)
-        ratio = same.final_learning_rate / same.learning_rate
-        begin, end = (same.learning_rate * ratio ** (k / len(stages)) for k in (number, number + 1))
+        peak, final = same.learning_rate, same.final_learning_rate
+        parts = [k / len(stages) for k in (number, number + 1)]
+        begin, end = (peak ** (1 - part) * final**part for part in parts)
         warmup = 0 if number else same.warmup_steps
         made[name] = dataclasses.replace(same, learning_rate=begin, final_learning_rate=end, warmup_steps=warmup)
     return RunConfig(recipe="continual-rescaled", model=model, stages=made)
