@@ -95,7 +95,7 @@ class Stage:
         return batch
 
     def _report(self, state: TrainState, step: int) -> None:
-        """Does what is due after `step`: a line of metrics, a checkpoint, an evaluation, a sheet of samples."""
+        """Does what is due after `step`: a line of metrics, an evaluation, a sheet of samples, a checkpoint."""
         config, done, last = self.run.config, step - self.first, step == self.last
         saves = last or step % config.checkpoint_every == 0
         if saves or done % config.log_every == 0:
@@ -107,12 +107,12 @@ class Stage:
         if not (saves or evaluates or samples):
             return
         with self.window.paused():
-            if saves:
-                self.run.save(state, self.name)
             if evaluates:
                 self._evaluate(state, step)
             if samples:
                 self._sample(state, step)
+            if saves:  # last: a run that goes on from here has all that was due before
+                self.run.save(state, self.name)
 
     def _sample(self, state: TrainState, step: int) -> None:
         """Draws held-out sentences of each task, continued; every host takes part, the first one writes."""
