@@ -27,8 +27,8 @@ def explained(config: RunConfig, stage: str, mesh: Mesh) -> Iterator[None]:
         reason = str(error).strip().splitlines()[0][:200].rstrip(".")
         fixes = "; ".join(f"{change} ({why})" for change, why in remedies(config, stage, mesh))
         raise UserError(
-            f"out of device memory in stage {stage!r} ({reason}; {_size(config, mesh)}). Nothing saved is lost: run the "
-            f"same command with one or more of: {fixes or 'a smaller --model, or more devices'}"
+            f"out of device memory in stage {stage!r} ({reason}; {_size(config, mesh)}). Nothing saved is lost: run "
+            f"the same command with one or more of: {fixes or 'a smaller --model, or more devices'}"
         ) from error
 
 

@@ -30,6 +30,7 @@ def train(manifest, out, *more, gib=10):
     return subprocess.run(command, cwd=ROOT, env=env, preexec_fn=limit, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_says_which_settings_need_less(manifest, tmp_path):
     done = train(manifest, tmp_path, "--set", "model.mlp=200000", "--set", "stages.images.batch_sentences=4096")
     assert done.returncode == 1, done.stderr
