@@ -92,9 +92,9 @@ def test_rescaled_rates_fall_once_over_all_tasks():
         assert after.warmup_steps == 0
         ends = optimizer.learning_rate(before, before.steps)
         assert float(optimizer.learning_rate(after, 0)) == pytest.approx(float(ends))
-    assert [
-        dataclasses.replace(stage, learning_rate=1.0, final_learning_rate=1.0, warmup_steps=0) for stage in stages
-    ] == [dataclasses.replace(stage, learning_rate=1.0, final_learning_rate=1.0, warmup_steps=0) for stage in plain]
+    same = {"learning_rate": 1.0, "final_learning_rate": 1.0, "warmup_steps": 0}
+    for rescaled, stage in zip(stages, plain, strict=True):
+        assert dataclasses.replace(rescaled, **same) == dataclasses.replace(stage, **same)
 
 
 def test_one_task_alone_is_trained_alike_with_and_without_rescaling():
