@@ -67,7 +67,7 @@ def test_an_unknown_chip_and_a_mesh_of_another_size_are_named():
     with pytest.raises(UserError, match="unknown chip 'NVIDIA H20': did you mean 'NVIDIA H200'"):
         machine.of_chip("NVIDIA H20", 1)
     config = recipes.make("lvm-lite")
-    with pytest.raises(UserError, match="wants 3 devices, there are 8"):
+    with pytest.raises(UserError, match="wants 6 devices, there are 8"):
         plan.on(H200, dataclasses.replace(config, compute=ComputeConfig(fsdp=3)))
 
 
