@@ -32,16 +32,6 @@ def test_input_is_the_begin_token_and_all_codes_but_the_last(model):
     np.testing.assert_array_equal(llama.shift(model, jnp.array([[5, 6, 7]])), [[64, 5, 6]])
 
 
-def test_remat_changes_nothing_but_memory(model):
-    params, codes = llama.init(model, 0), codes_of(model, 2, 16)
-    graphs = [llama.definition(model, ComputeConfig(remat=remat)) for remat in ("none", "full")]
-    plain, remat = (
-        jax.jit(jax.grad(lambda p, g=graph: sentence_sums(nnx.merge(g, p), codes, 10**6).loss.sum()))(params)
-        for graph in graphs
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, remat)
-
-
 def test_bfloat16_computes_near_float32_from_float32_weights(model):
     half = ComputeConfig(precision="bfloat16")
     params, codes = llama.init(model, 0), codes_of(model, 2, 16)
