@@ -34,7 +34,7 @@ from trainer.distill import TeacherModel
 from trainer.mesh import layout, make_mesh, over_batch
 from trainer.step import make_state, make_step
 
-ON_CPU = ("tiny:80m:256:8", "80m:80m:256:4")
+ON_CPU = ("tiny:tiny:256:16", "tiny:80m:256:8")
 ON_ACCELERATOR = ("300m:1b:2048:32", "80m:1b:2048:32")
 KINDS = ("plain", "teacher", "cached")
 

@@ -96,19 +96,19 @@ def _distance(a: Array, b: Array) -> Float[Array, ""]:
     return jnp.where(jnp.isfinite(away), away, jnp.inf)
 
 
-def choose_remat(model: ModelConfig, compute: ComputeConfig, stage: StageConfig, mesh: Mesh) -> Choice:
+def choose_remat(model: ModelConfig, compute: ComputeConfig, stage: StageConfig, mesh: Mesh, beside: int = 0) -> Choice:
     """Names what the backward pass computes again: with `auto` as little as a device's memory is estimated to allow.
 
-    Where the memory is not known (on a CPU), nothing.
+    Where the memory is not known (on a CPU), nothing. `beside` are bytes of each device that a teacher takes.
     """
     if compute.remat != "auto":
         return Choice(compute, f"remat: {compute.remat}")
     (limit,) = hosts.from_first([_device_bytes(mesh)])
     plain = settled(compute, jax.default_backend())
-    remat: Any = cheapest_remat(model, plain, stage, mesh.shape, limit or None)
+    remat: Any = cheapest_remat(model, plain, stage, mesh.shape, max(limit - beside, 1) if limit else None)
     line = f"remat: {remat}"
     if limit:
-        needs = memory(model, dataclasses.replace(plain, remat=remat), stage, mesh.shape).total
+        needs = memory(model, dataclasses.replace(plain, remat=remat), stage, mesh.shape).total + beside
         line += f", for about {needs / 2**30:.1f} of {limit / 2**30:.1f} GiB of each device"
     return Choice(dataclasses.replace(compute, remat=remat), line)
 

@@ -75,8 +75,9 @@ class Stage:
     def _settled(self) -> RunConfig:
         """Returns the run's configuration with nothing of this stage's computing left open, and says how it is."""
         config = self.run.config
-        compute, line = choose_remat(config.model, config.compute, self.config, self.run.mesh)
-        self.report.begin(self.run.kernel, line)
+        taught = self.run.taught
+        compute, line = choose_remat(config.model, config.compute, self.config, self.run.mesh, taught.device_bytes)
+        self.report.begin(self.run.kernel, line, *taught.lines)
         return dataclasses.replace(config, compute=compute)
 
     def _batch(self, step: int) -> batches.Batch:

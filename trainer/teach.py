@@ -24,7 +24,7 @@ from trainer.config import ComputeConfig
 from trainer.distill import TeacherModel, likeliest
 from trainer.losses import chunk_length, in_chunks, sentences_of_device
 from trainer.run_folder import SavedRun
-from trainer.teacher import check_context, free_bytes, identity, load_params
+from trainer.teacher import check_context, free_bytes, identity, load
 from trainer.teacher_cache import FACTS, CacheFacts, in_file, is_whole, read_facts, read_receipt, write_file
 from visent.errors import UserError
 from visent.progress import Track, track
@@ -70,8 +70,10 @@ def plan(saved: SavedRun, lock: Lock, work: Assignment) -> CacheFacts:
     )
 
 
-def write(saved: SavedRun, lock: Lock, work: Assignment, facts: CacheFacts, root: str) -> int:
-    """Writes the files that are missing, and returns how many there were.
+def write(
+    saved: SavedRun, lock: Lock, work: Assignment, facts: CacheFacts, root: str, say: Callable[[str], None]
+) -> int:
+    """Writes the files that are missing, and returns how many there were; `say` is told how it is computed.
 
     Raises:
         UserError: `root` holds the files of something else, or cannot be written, or has too little room.
@@ -89,8 +91,10 @@ def write(saved: SavedRun, lock: Lock, work: Assignment, facts: CacheFacts, root
     if not missing:
         return 0
     mesh = meshes.make_mesh(work.compute)
-    model, params = load_params(saved, work.compute, facts.context, mesh)
-    ask = partial(make_ask(model, facts.top_k, mesh), params)
+    taught = load(saved, work.compute, facts.context, mesh)
+    assert taught.model is not None
+    say(taught.lines[0])
+    ask = partial(make_ask(taught.model, facts.top_k, mesh), taught.params)
     corpus, tokens = Corpus(lock), sum(len(facts.numbers(n)) for n in missing) * facts.context
     with jax.set_mesh(mesh), track(f"teacher, {work.stage}", tokens, "tokens") as bar:
         for number in missing:

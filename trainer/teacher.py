@@ -22,10 +22,16 @@ from visent.errors import UserError
 
 
 class Taught(NamedTuple):
-    """A teacher on the devices, for the step; both None where no teacher is computed."""
+    """A teacher on the devices, for the step, and what a log says of it; nothing where no teacher is computed."""
 
-    model: TeacherModel | None
-    params: llama.Params | None
+    model: TeacherModel | None = None
+    params: llama.Params | None = None
+    lines: tuple[str, ...] = ()
+
+    @property
+    def device_bytes(self) -> int:
+        """Returns what the teacher takes of each device."""
+        return sum(part.addressable_shards[0].data.nbytes for part in jax.tree.leaves(self.params))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +55,9 @@ class Lessons:
             UserError: its checkpoint cannot be read.
         """
         if self.teacher is None:
-            return Taught(None, None)
+            return Taught()
         longest = max(stage.context or 0 for stage in config.stages.values())
-        return Taught(*load_params(self.teacher, config.compute, longest, mesh))
+        return load(self.teacher, config.compute, longest, mesh)
 
 
 def open_lessons(config: RunConfig, lock: Lock) -> Lessons:
@@ -110,8 +116,8 @@ def identity(saved: SavedRun) -> dict[str, Any]:
     return {"model": model.name, "parameters": model.parameters, "step": saved.step, "digest": saved.digest()}
 
 
-def load_params(saved: SavedRun, compute: ComputeConfig, context: int, mesh: Mesh) -> tuple[TeacherModel, llama.Params]:
-    """Returns how a teacher is computed, and its parameters in the type of products, laid over the mesh.
+def load(saved: SavedRun, compute: ComputeConfig, context: int, mesh: Mesh) -> Taught:
+    """Brings a teacher's parameters, in the type of products, to the devices of a mesh.
 
     Nothing is kept for a backward pass, as there is none.
 
@@ -119,11 +125,12 @@ def load_params(saved: SavedRun, compute: ComputeConfig, context: int, mesh: Mes
         UserError: the checkpoint cannot be read, or the kernel that `compute` names does not work here.
     """
     model = saved.config.model
-    compute = choose_kernel(model, dataclasses.replace(compute, remat="none"), context, mesh).compute
+    compute, kernel = choose_kernel(model, dataclasses.replace(compute, remat="none"), context, mesh)
     cast = partial(llama.cast, compute=compute, trained=False)
     params = saved.params(mesh)
     halved = jax.jit(cast, out_shardings=layout(mesh, jax.eval_shape(cast, params)))(params)
-    return TeacherModel(model, compute), halved
+    line = f"teacher: {model.name} of {saved.folder.root}, step {saved.step}, {kernel}"
+    return Taught(TeacherModel(model, compute), halved, (line,))
 
 
 def free_bytes(folder: str) -> int | None:

@@ -3,6 +3,10 @@
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -189,6 +193,26 @@ def test_work_that_was_stopped_goes_on_with_the_files_that_are_missing(many, big
     for name in ("00001", "00003"):
         assert (folder / f"{name}.npy").read_bytes() == (many / "images" / f"{name}.npy").read_bytes()
         assert (folder / f"{name}.json").read_bytes() == (many / "images" / f"{name}.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_writes_the_files_of_one_that_was_not(big, manifest, tmp_path, small_files):
+    small = "import trainer.teacher_cache as t; t.FILE_BYTES = 1; from visent.cli import main; main()"
+    options = ["teacher", big, "-m", manifest, "--stage", "images", "--steps", 500, "--batch", 8, "--top-k", 3]
+    with subprocess.Popen(
+        [sys.executable, "-c", small, *map(str, options), "--out", str(tmp_path / "killed")]
+    ) as child:
+        while not (tmp_path / "killed" / "images" / "00003.json").exists():
+            assert child.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+    folder, whole = tmp_path / "killed" / "images", tmp_path / "whole" / "images"
+    finished = len(list(folder.glob("0*.json")))
+    assert 4 <= finished < 63
+    assert f"{63 - finished} files written" in asked(big, manifest, tmp_path / "killed", steps=500, k=3)
+    asked(big, manifest, tmp_path / "whole", steps=500, k=3)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert all(path.read_bytes() == (whole / path.name).read_bytes() for path in folder.iterdir())
 
 
 def test_parts_of_the_work_make_the_same_files(many, big, manifest, tmp_path, small_files):

@@ -74,7 +74,7 @@ def teacher(
     )
     if dry_run:
         return
-    written = teach.write(saved, lock, work, facts, out)
+    written = teach.write(saved, lock, work, facts, out, click.echo)
     click.echo(f"teacher: {written:,} files written, the others of this part were there: {out}")
 
 
