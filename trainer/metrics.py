@@ -46,7 +46,7 @@ class Window:
         self._collect()
         assert self._steps, "flush without a step"
         seconds = max(time.monotonic() - self._began, 1e-9)
-        every = {name: values.sum() for name, values in self._sums.items()}
+        every = {name: float(values.sum()) for name, values in self._sums.items()}
         line = {
             "steps": self._steps,
             **_means(every),

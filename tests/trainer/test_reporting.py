@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
-import time
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +19,7 @@ from manifests.lock import resolve
 from manifests.testing import write_random_dataset
 from tokenizer.load import load_card
 from tokenizer.testing import tiny_tokenizer_dir
-from trainer import batches, mesh, report
+from trainer import batches, mesh, metrics, report
 from trainer import model as llama
 from trainer.commands.evaluate import evaluate
 from trainer.config import ComputeConfig, StageConfig
@@ -262,14 +262,18 @@ def step_metrics(loss, divergence=None):
     return StepMetrics(jnp.float32(loss), jnp.float32(1.0), jnp.float32(0.1), sums)
 
 
-def test_a_pause_is_left_out_of_the_rate():
+def test_a_pause_is_left_out_of_the_rate(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(metrics, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
     window = Window(["a", "b"])
     window.add(1, step_metrics(2.0))
+    clock[0] += 1.0
     with window.paused():
-        time.sleep(0.2)
+        clock[0] += 100.0
     window.add(2, step_metrics(2.0))
-    line = window.flush(0.0)
-    assert line["tokens_per_second"] > 2 * 12 / 0.1
+    clock[0] += 2.0
+    line = window.flush(0.3)
+    assert (line["tokens_per_second"], line["input_wait"]) == (2 * 12 / 3.0, pytest.approx(0.1))
     assert (line["steps"], line["loss"], line["accuracy"]) == (2, 0.5, 0.25)
 
 
