@@ -108,7 +108,7 @@ class Run:
     def all_stages(self) -> None:
         """Trains what is left of every stage."""
         with memory.explained(self.config, next(iter(self.config.stages)), self.mesh):
-            state = jax.block_until_ready(self._start())
+            state: TrainState = jax.block_until_ready(self._start())  # type: ignore[no-untyped-call]
             self.taught = self.lessons.load(self.facts.config, self.mesh)
         first = 0
         for name, stage in self.config.stages.items():

@@ -72,7 +72,7 @@ def check_model(model: ModelConfig, mesh: Mesh | AbstractMesh) -> None:
             )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Returns the layout of what every device holds whole."""
     return NamedSharding(mesh, P())  # type: ignore[no-untyped-call]
 

@@ -50,14 +50,18 @@ def init_state(config: RunConfig, codebook: Float[Any, "k w"] | None = None) -> 
 def state_shapes(config: RunConfig) -> TrainState:
     """Returns the shapes and types of a state, without making one."""
     codebook = llama.any_codebook(config.model)
-    return jax.eval_shape(lambda: init_state(config, codebook))
+    shapes: TrainState = jax.eval_shape(lambda: init_state(config, codebook))
+    return shapes
 
 
 def placed_shapes(config: RunConfig, mesh: Mesh) -> TrainState:
     """Returns the shapes and types of a state, each with its layout on the mesh, for one to be restored."""
     shapes = state_shapes(config)
     place: Any = jax.ShapeDtypeStruct
-    return jax.tree.map(lambda x, on: place(x.shape, x.dtype, sharding=on), shapes, meshes.layout(mesh, shapes))
+    placed: TrainState = jax.tree.map(
+        lambda x, on: place(x.shape, x.dtype, sharding=on), shapes, meshes.layout(mesh, shapes)
+    )
+    return placed
 
 
 def make_state(config: RunConfig, mesh: Mesh, codebook: Float[Any, "k w"] | None = None) -> TrainState:
