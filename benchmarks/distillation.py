@@ -84,7 +84,7 @@ def _runner(case: Case, compute: ComputeConfig, codebook: int, top_k: int, kind:
     if kind == "teacher":
         own = choose_kernel(teacher, dataclasses.replace(compute, remat="none", attention="auto"), case.context, mesh)
         model = TeacherModel(teacher, own.compute)
-        params = llama.cast(llama.init(teacher, 1), own.compute)
+        params = llama.cast(llama.init(teacher, 1), own.compute, trained=False)
         params = jax.device_put(params, layout(mesh, params))
     batch = jax.device_put(_batch(case, codebook, top_k if kind == "cached" else 0), over_batch(mesh))
     state = [make_state(config, mesh)]

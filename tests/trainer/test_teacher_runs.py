@@ -18,11 +18,13 @@ from scipy.special import log_softmax
 from manifests import files
 from manifests.corpus import Corpus
 from manifests.lock import resolve
-from trainer import batches, teach, teacher_cache
+from trainer import batches, choosing, estimates, teach, teacher_cache
 from trainer import model as llama
 from trainer.commands.teacher import teacher as command
-from trainer.config import DistillConfig
+from trainer.config import ComputeConfig, DistillConfig, StageConfig
 from trainer.loop import train
+from trainer.mesh import make_mesh
+from trainer.recipes import MODELS
 from trainer.run_folder import open_run
 from trainer.teacher import open_teacher
 from trainer.teacher_cache import open_cache, read_facts, read_receipt
@@ -83,6 +85,16 @@ def test_a_run_with_a_teacher_reports_divergence_by_task_and_loses_it(taught):
     assert all(line["divergence"] > 0 for line in lines)
     assert lines[-1]["divergence"] < lines[0]["divergence"]
     assert lines[0]["per_task"]["photos"]["divergence"] == pytest.approx(lines[0]["divergence"])
+
+
+def test_a_teacher_takes_memory_that_the_backward_pass_then_saves(monkeypatch):
+    model, compute = dataclasses.replace(MODELS["80m"], codebook_size=CODES), ComputeConfig(attention="blocked")
+    stage = StageConfig(steps=1, batch_sentences=64, learning_rate=1.0, final_learning_rate=1.0, context=1024)
+    mesh, plain = make_mesh(compute), dataclasses.replace(estimates.settled(compute, "cpu"), remat="none")
+    needs = estimates.memory(model, plain, stage, mesh.shape).total
+    monkeypatch.setattr(choosing, "_device_bytes", lambda mesh: int(needs / estimates.SPARE) + 1)
+    assert choosing.choose_remat(model, compute, stage, mesh).compute.remat == "none"
+    assert choosing.choose_remat(model, compute, stage, mesh, 1 << 30).compute.remat != "none"
 
 
 def test_files_of_all_codes_teach_what_the_teacher_itself_does(taught, cached, images, lock, tmp_path):
