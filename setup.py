@@ -23,6 +23,7 @@ EXTRAS = {
     "onnx": ["onnxruntime>=1.20"],
     # Shards in, model out.
     "train": [
+        "av>=14,<19",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "gcsfs>=2026.1",

@@ -72,7 +72,8 @@ def prefill(model: llama.Llama, tokens: Int[Array, "b t"]) -> tuple[Float[Array,
 
 def grown(cache: Cache, length: int) -> Cache:
     """Returns the cache with room for `length` positions."""
-    return jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2]), (0, 0))), cache)
+    made: Cache = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, length - x.shape[2]), (0, 0))), cache)
+    return made
 
 
 def step(

@@ -158,10 +158,13 @@ def _decoders(
 
 def _cast_here(params: llama.Params, compute: ComputeConfig) -> llama.Params:
     """Returns the parameters in the type of products, whole, on one device of this host."""
-    mesh = next((x.sharding.mesh for x in jax.tree.leaves(params) if isinstance(x.sharding, NamedSharding)), None)
-    if mesh is None:
+    meshes = [x.sharding.mesh for x in jax.tree.leaves(params) if isinstance(x.sharding, NamedSharding)]
+    if not meshes:
         return _cast(compute, None)(params)
-    return jax.tree.map(lambda x: x.addressable_data(0), _cast(compute, replicated(mesh))(params))
+    assert isinstance(meshes[0], Mesh)
+    everywhere = _cast(compute, replicated(meshes[0]))(params)
+    here: llama.Params = jax.tree.map(lambda x: x.addressable_data(0), everywhere)
+    return here
 
 
 @functools.cache

@@ -32,7 +32,7 @@ def read_frames(path: str, most: int, fps: float, start: float = 0.0) -> list[UI
             stream = container.streams.best("video")
             if stream is None:
                 raise UserError(f"{path} has no video: give a clip, such as .mp4, .mov, .webm or .gif")
-            shape = float(stream.sample_aspect_ratio or 1)
+            shape = float(getattr(stream, "sample_aspect_ratio", None) or 1)
             for time, frame in _timed(container, stream):
                 if time - start + _TOLERANCE >= len(frames) / fps:
                     frames.append(_upright(frame, shape))

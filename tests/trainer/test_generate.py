@@ -1,4 +1,9 @@
 import dataclasses
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +88,52 @@ def test_a_sample_does_not_depend_on_the_batch_it_is_decoded_in(model, params):
     np.testing.assert_array_equal(generate(params, model, prompts, 10, how, seen.append, batch=2), one)
     np.testing.assert_array_equal(generate(params, model, prompts, 10, how, seen.append, batch=5), one)
     assert seen == [1] * 5 + [2, 2, 1] + [5]
+
+
+ON_A_MESH = """
+import sys, jax, numpy as np
+from trainer import model as llama
+from trainer.config import ComputeConfig, ModelConfig
+from trainer.generate import Sampling, generate
+from trainer.mesh import layout, make_mesh
+
+model = ModelConfig(name="mini", hidden=32, mlp=48, heads=2, layers=2, codebook_size=64)
+params = jax.tree.map(lambda x: x * 20 if x.ndim > 1 else x, llama.init(model, 1))
+prompts = np.arange(25, dtype=np.uint16).reshape(5, 5)
+found = [generate(params, model, prompts, 10, Sampling(), batch=2, devices=jax.devices()[:n]) for n in (1, 3)]
+mesh = make_mesh(ComputeConfig(data=2, fsdp=2, tensor=2))
+with jax.set_mesh(mesh):
+    found.append(generate(jax.device_put(params, layout(mesh, params)), model, prompts, 10, Sampling(), batch=2))
+np.save(sys.argv[1], found)
+"""
+
+
+@pytest.mark.slow
+def test_parameters_on_a_mesh_and_batches_on_several_devices_give_the_same_samples(model, params, tmp_path):
+    prompts = np.arange(25, dtype=np.uint16).reshape(5, 5)
+    expected = generate(params, model, prompts, 10, Sampling(), batch=2)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", ON_A_MESH, str(tmp_path / "found.npy")]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], env=os.environ | flags)
+    for found in np.load(tmp_path / "found.npy"):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_cache_is_written_in_place(model, params):
+    compute = ComputeConfig(precision="float32", attention="blocked", remat="none")
+    weights = jax.jit(decoding.prepare, static_argnums=0)(llama.definition(model, compute), params)
+    cache = ((jnp.zeros((2, model.heads, 2048, model.head_dim)),) * 2,) * model.layers
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def many(weights, cache):
+        def more(carry, position):
+            scores, cache = decoding.step(model, weights, *carry[:1], position, carry[1])
+            return (jnp.argmax(scores, axis=-1).astype(jnp.int32), cache), None
+
+        return jax.lax.scan(more, (jnp.zeros(2, jnp.int32), cache), jnp.arange(8))[0]
+
+    needed = many.lower(weights, cache).compile().memory_analysis().temp_size_in_bytes
+    assert needed < cache[0][0].nbytes  # not even the keys of one layer are copied
 
 
 def test_samples_of_one_prompt_differ_and_repeat_with_the_seed(model, params):

@@ -58,7 +58,7 @@ BELONGS = {  # options to the prompts that they are for
 @click.option("--video", default="mp4", show_default=True, type=click.Choice(["gif", "mp4"]), help="Form of clips.")
 @click.option("--tokenizer", default="default", show_default=True, help="Tokenizer name or folder.")
 @click.pass_context
-def generate(ctx: click.Context, run: str, out: Path, **options: Any) -> None:
+def generate(ctx: click.Context, /, run: str, out: Path, **options: Any) -> None:
     """Generate images that continue a prompt, with the model that RUN trained.
 
     With --task, prompts are the first images of sentences that the model has not seen, and pictures end with the truth.
