@@ -1,7 +1,12 @@
 """Every kernel of attention against the definition; what cannot run without a GPU or TPU is lowered or interpreted."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +20,8 @@ from trainer.choosing import choose_kernel, probe
 from trainer.config import ComputeConfig
 from trainer.mesh import make_mesh
 from visent.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def definition(q, k, v):
@@ -144,3 +151,58 @@ def test_attention_follows_the_configuration(monkeypatch):
     assert "300,300]" not in texts["blocked"]
     smaller = dataclasses.replace(ComputeConfig(), block_tokens=10)
     assert "f32[1,1,10,10]" in str(jax.make_jaxpr(partial(causal_attention, compute=smaller))(q, q, q))
+
+
+ON_EIGHT = """
+import dataclasses, json
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+from flax import nnx
+from trainer import kernels, mesh as meshes, model as llama
+from trainer.attention import causal_attention
+from trainer.choosing import probe
+from trainer.config import ComputeConfig, ModelConfig
+
+given = jax.random.normal(jax.random.key(0), (3, 4, 128, 4, 64))
+definition = jax.nn.dot_product_attention(*given, is_causal=True)
+model = ModelConfig(name="mini", hidden=32, mlp=48, heads=4, layers=2, codebook_size=64)
+codes = jnp.asarray(np.random.default_rng(0).integers(0, 64, (4, 20)), jnp.int32)
+found = []
+for fsdp, tensor in ((2, 2), (1, 4)):
+    compute = ComputeConfig(fsdp=fsdp, tensor=tensor, attention="blocked", precision="float32")
+    mesh = meshes.make_mesh(compute)
+    lies = jax.sharding.NamedSharding(mesh, jax.P(meshes.BATCH, None, "tensor"))
+    with jax.set_mesh(mesh):
+        splash = jax.jit(partial(kernels.splash_attention, interpret=True), out_shardings=lies)(*given)
+        blocked = jax.jit(jax.grad(lambda *a: causal_attention(*a, compute).sum(), (0, 1, 2)), in_shardings=(lies,) * 3)
+        program = blocked.lower(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given)).compile().as_text()
+
+        def gradient(way):
+            graph = llama.definition(model, way)
+            return jax.jit(jax.grad(lambda p: jnp.square(nnx.merge(graph, llama.cast(p, way))(codes)).sum()))
+
+        params = jax.device_put(llama.init(model, 0), meshes.layout(mesh, llama.init(model, 0)))
+        plain = gradient(dataclasses.replace(compute, remat="none"))(params)
+        again = gradient(dataclasses.replace(compute, remat="full", block_tokens=8))(params)
+    found.append({
+        "splash": float(jnp.abs(splash - definition).max()),
+        "probe": probe(compute, 16, 40, mesh),
+        "exchanges": sum(program.count(name) for name in ("all-gather(", "all-reduce(", "all-to-all(", "permute(")),
+        "blocks": max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (plain, again)))),
+    })
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_on_eight_devices_each_attends_with_its_own_sentences_and_heads():
+    """Splash (interpreted) and blocks give the definition's result, blocks without any exchange between devices."""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(ROOT)}
+    run = [sys.executable, "-c", ON_EIGHT]
+    done = subprocess.run(run, env=os.environ | flags, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(done.stdout):
+        assert found["splash"] < 1e-5
+        assert found["probe"] < 1e-5
+        assert found["exchanges"] == 0
+        assert found["blocks"] < 1e-4
