@@ -92,7 +92,8 @@ def write(
         return 0
     mesh = meshes.make_mesh(work.compute)
     taught = load(saved, work.compute, facts.context, mesh)
-    assert taught.model is not None and taught.params is not None
+    assert taught.model is not None
+    assert taught.params is not None
     say(taught.lines[0])
     ask = partial(make_ask(taught.model, facts.top_k, mesh), taught.params)
     corpus, tokens = Corpus(lock), sum(len(facts.numbers(n)) for n in missing) * facts.context
