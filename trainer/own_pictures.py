@@ -42,7 +42,7 @@ def of_clip(path: str, most: int, fps: float, start: float, tokenizer: Tokenizer
     if not frames:
         raise UserError(f"clip {path} has no frame from {start:g} seconds on: give an earlier --start")
     squares = np.stack([_square(frame, tokenizer.card) for frame in frames])
-    return Pictures([f"{start + i / fps:.1f} s" for i in range(len(frames))], tokenizer.encode(squares))
+    return Pictures([f"{start + i / fps:.2f} s" for i in range(len(frames))], tokenizer.encode(squares))
 
 
 def _read(path: str) -> UInt8[np.ndarray, "h w 3"]:

@@ -79,7 +79,7 @@ def from_clip(
         prompt=_repeated(found.codes[:frames_in], count),
         truth=_repeated(found.codes[frames_in:], count) if whole else None,
         new_tokens=frames_out * tokenizer.card.tokens_per_image,
-        labels=[[f"{start + i / fps:.1f} s" for i in range(frames_in + frames_out)]] * count,
+        labels=[[f"{start + i / fps:.2f} s" for i in range(frames_in + frames_out)]] * count,
         clips=[list(range(frames_in + frames_out))] * count,
         fps=fps,
     )

@@ -140,7 +140,7 @@ def test_a_clip_of_a_task_is_given_to_a_third_and_played_whole(run):
 def test_a_person_s_clip_goes_on_after_its_first_frames(run, clip, trained):
     out, facts = run("--clip", clip, "--frames-in", 2, "--frames-out", 3, "--fps", 5, "--start", 0.4, "--count", 2)
     sample = facts["samples"][1]
-    assert sample["images"] == ["0.4 s", "0.6 s", "0.8 s", "1.0 s", "1.2 s"]
+    assert sample["images"] == ["0.40 s", "0.60 s", "0.80 s", "1.00 s", "1.20 s"]
     assert len(sample["codes"]) == 3 * 16
     assert sample["same_codes_as_truth"] is not None
     with av.open(str(out / sample["clip"])) as movie:
