@@ -56,11 +56,11 @@ def measured_flops(model: ModelConfig, compute: ComputeConfig) -> float:
     kind = dtype_of(compute)
     x, matrix = jnp.ones((_TOKENS, model.hidden), kind), jnp.ones((model.hidden, model.mlp), kind)
     product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(x, matrix))
+    product(x, matrix).block_until_ready()
     best, begin = float("inf"), time.perf_counter()
     while time.perf_counter() - begin < _SECONDS:
         start = time.perf_counter()
-        jax.block_until_ready(product(x, matrix))
+        product(x, matrix).block_until_ready()
         best = min(best, time.perf_counter() - start)
     return 2 * _TOKENS * model.hidden * model.mlp / best
 

@@ -33,7 +33,9 @@ def fit(config: RunConfig, lock: Lock) -> RunConfig:
             needs.
     """
     recipes.check_needs(config)
-    stages = {name: _fit_stage(name, stage, lock) for name, stage in config.stages.items() if stage.steps}
+    stages = {
+        name: _fit_stage(config.recipe, name, stage, lock) for name, stage in config.stages.items() if stage.steps
+    }
     if not stages:
         raise UserError("the run has no steps: give a stage some, as --set stages.images.steps=100")
     model = dataclasses.replace(config.model, codebook_size=lock.card.codebook_size)
@@ -43,11 +45,12 @@ def fit(config: RunConfig, lock: Lock) -> RunConfig:
     return dataclasses.replace(config, model=model, stages=stages)
 
 
-def _fit_stage(name: str, stage: StageConfig, lock: Lock) -> StageConfig:
+def _fit_stage(recipe: str, name: str, stage: StageConfig, lock: Lock) -> StageConfig:
     if name not in lock.stages:
+        error, known = unknown("stage of the recipe", name, lock.stages), recipes.RECIPES.get(recipe)
+        whole = f", or make one with `visent manifest init --recipe {known.manifest}`" if known else ""
         raise UserError(
-            f"{unknown('stage of the recipe', name, lock.stages)}; add [stages.{name}] to the manifest, which `visent "
-            f"manifest init --recipe` writes, or leave it out with --set stages.{name}.steps=0"
+            f"{error}; add [stages.{name}] to the manifest{whole}, or leave it out with --set stages.{name}.steps=0"
         )
     context = lock.stage(name).context
     if stage.context not in (None, context):

@@ -205,7 +205,7 @@ class Recipe:
     """A recipe, and what it goes with."""
 
     make: Callable[[ModelConfig, Stages], RunConfig]
-    about: str  # one line, without the figures
+    about: str  # for the help of `visent train`
     manifest: str  # the recipe of `visent manifest init` that writes its stages
     model: str = "300m"  # unless another is asked for
     needs: Literal["start", "teacher"] | None = None  # a run that this one goes on from, or learns from
@@ -214,19 +214,19 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "lvm-lite": Recipe(make=lvm_lite, manifest="lvm-lite", about="single images, then sequences of 16"),
     "lvm": Recipe(make=lvm, manifest="lvm", about="the baseline: 16 random images a sentence"),
-    "delvm": Recipe(make=delvm, manifest="delvm", about="8 images a sentence, frozen codebook (or delvm-tasks)"),
+    "delvm": Recipe(make=delvm, manifest="delvm", about="8 images a sentence, the tokenizer's codebook"),
     "delvm-distill": Recipe(
-        make=delvm_distill, manifest="delvm", needs="teacher", about="delvm, taught by a larger model"
+        make=delvm_distill, manifest="delvm", needs="teacher", about="delvm, taught by --teacher or --teacher-cache"
     ),
-    "long-video": Recipe(make=long_video, manifest="video-64", needs="start", about="goes on, 64 frames a sentence"),
+    "long-video": Recipe(
+        make=long_video, manifest="video-64", needs="start", about="64 frames a sentence, --from a run"
+    ),
     "segmentation-finetune": Recipe(
-        make=segmentation_finetune, manifest="pascal-5i", needs="start", about="goes on, photos and masks"
+        make=segmentation_finetune, manifest="pascal-5i", needs="start", about="photos and masks, --from a run"
     ),
-    "continual": Recipe(
-        make=continual, manifest="continual", about="the manifest's stages in turn, each with the same rates"
-    ),
+    "continual": Recipe(make=continual, manifest="continual", about="the manifest's stages in turn, at the same rates"),
     "continual-rescaled": Recipe(
-        make=continual_rescaled, manifest="continual", about="the same, with rates that fall once over all"
+        make=continual_rescaled, manifest="continual", about="the same, at rates that fall once over all"
     ),
     "tiny": Recipe(make=tiny, manifest="lvm-lite", model="tiny", about="lvm-lite in minutes on a laptop"),
 }

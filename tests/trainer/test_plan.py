@@ -105,3 +105,9 @@ def test_a_dry_run_checks_the_run_that_is_started_from(manifest, tmp_path):
     with pytest.raises(UserError, match="has no checkpoints"):
         CliRunner().invoke(train, ["tiny", "-m", str(manifest), "--dry-run", "--from", str(tmp_path / "nowhere")],
                            catch_exceptions=False)  # fmt: skip
+
+
+def test_a_chip_is_not_trained_on(manifest, tmp_path):
+    with pytest.raises(UserError, match="--chip is for estimates alone"):
+        CliRunner().invoke(train, ["tiny", "-m", str(manifest), "--out", str(tmp_path / "run"), "--chip", "TPU v4"],
+                           catch_exceptions=False)  # fmt: skip

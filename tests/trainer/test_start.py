@@ -1,6 +1,8 @@
 """Runs that start from the parameters of others."""
 
 import dataclasses
+import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from trainer import start
 from trainer.checkpoint import Checkpoints, Keep
+from trainer.loop import train
 from trainer.mesh import make_mesh
 from trainer.run_facts import RunFacts
 from trainer.run_folder import RunFolder
@@ -57,6 +60,28 @@ def test_another_tokenizer_is_refused_with_the_difference(run, config, lock):
     card = dataclasses.replace(lock.card, preset="squash", about={"steps": "7"})
     with pytest.raises(UserError, match=r"of tokenizer 'random' \(.*; preset: crop, now squash\): start from a run"):
         start.open_start(run, config.model, card)
+
+
+@pytest.mark.slow
+def test_a_run_from_a_first_checkpoint_has_the_losses_of_its_own_run_and_resumes_without_it(
+    run, config, lock, tmp_path
+):
+    stages = {"images": dataclasses.replace(config.stages["images"], steps=2)}
+    plain = dataclasses.replace(config, stages=stages, seed=5)
+    shutil.copytree(run, tmp_path / "first")
+    started = dataclasses.replace(plain, start=str(tmp_path / "first"))
+    train(plain, lock, tmp_path / "plain")
+    train(started, lock, tmp_path / "started")
+    assert losses_of(tmp_path / "started") == losses_of(tmp_path / "plain")
+    shutil.rmtree(tmp_path / "first")
+    longer = {"images": dataclasses.replace(stages["images"], steps=3)}
+    train(dataclasses.replace(started, stages=longer), lock, tmp_path / "started", allow_other_settings=True)
+    assert [step for step, _ in losses_of(tmp_path / "started")] == [1, 2, 3]
+
+
+def losses_of(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
 
 
 def test_a_folder_without_checkpoints_is_named(tmp_path, config, lock):

@@ -24,7 +24,7 @@ def show(config: RunConfig, machine: Machine, teacher: ModelConfig | None) -> No
     console.print_json(json.dumps(config.to_json()))
     console.print(_work(planned))
     console.print(_machine(planned, machine, config))
-    for line in [_model(config.model, teacher), *_basis(machine), *_advice(planned, machine)]:
+    for line in [_model(config.model, teacher), *_basis(machine), *_advice(planned)]:
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -80,7 +80,8 @@ def _basis(machine: Machine) -> list[str]:
     ]
 
 
-def _advice(planned: Mapping[str, plan.StagePlan], machine: Machine) -> list[str]:
+def _advice(planned: Mapping[str, plan.StagePlan]) -> list[str]:
+    """Returns what to set where a stage does not fit, or would be faster otherwise."""
     found = []
     for name, stage in planned.items():
         setting = f"--set stages.{name}.microbatches"
@@ -97,7 +98,7 @@ def _advice(planned: Mapping[str, plan.StagePlan], machine: Machine) -> list[str
 def duration(seconds: float) -> str:
     """Returns a time in the two units that say it: `3 d 4 h`, `5 min 10 s`."""
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    left, parts = round(seconds), []
+    left, parts = round(seconds), list[str]()
     for unit, size in units:
         if left >= size or (unit == "s" and not parts):
             parts.append(f"{left // size:,} {unit}")

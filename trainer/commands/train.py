@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainer.commands.on_hosts import on_hosts
+from trainer.recipes import MODELS, RECIPES
 from visent.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,11 +14,36 @@ if TYPE_CHECKING:
     from trainer.config import ModelConfig, RunConfig
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+_LISTING = "\n".join(f"  {name:22} {recipe.about} [{recipe.manifest}]" for name, recipe in RECIPES.items())
+HELP = f"""Train a model on the shards that a manifest names.
+
+RECIPE is one of the following; `visent manifest init CORPUS... --recipe NAME` writes the manifest of the name in
+brackets. The same command again resumes from the newest checkpoint in --out, with exactly the batches that were left.
+
+\b
+{_LISTING}
+
+A recipe of one stage takes the only stage of any manifest (delvm that of delvm-tasks, too). DeLVM's probe on pictures
+is `visent classify`.
+
+\b
+Example:
+  visent train tiny --manifest manifest.toml --out run/
+  visent train lvm-lite -m manifest.toml --model 1b --dry-run --chip "NVIDIA H200" --chips 8
+  visent train long-video -m video.toml --from run/ --out video/
+  visent train lvm-lite -m manifest.toml --out gs://bucket/run --hosts 4 --host-id 0 --coordinator 10.0.0.1:8476
+  visent train tiny -m manifest.toml --out run/ --set stages.images.steps=300 --set model.layers=6
+
+Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/, checkpoints/ and, with
+--set sample_every=N, samples/ into --out.
+"""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, help=HELP)
 @click.argument("recipe")
 @click.option("--manifest", "-m", required=True, help="manifest.toml, or a manifest.lock.json to read as it stands.")
 @click.option("--out", help="Folder of the run, or gs://bucket/path; resumes what is there.")
-@click.option("--model", help="tiny, 80m, 300m, 600m, 1b, 3b or 3b-fast; by default that of --from, or the recipe's.")
+@click.option("--model", help=f"{', '.join(MODELS)}; by default that of --from, or the recipe's.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE",
               help="Change one setting; may be repeated. stages.*.steps=100 is for all stages.")  # fmt: skip
 @click.option("--from", "start", metavar="RUN", help="Start with the parameters of this run's newest checkpoint.")
@@ -49,36 +75,11 @@ def train(
     allow_other_lock: bool,
     allow_other_settings: bool,
 ) -> None:
-    """Train a model on the shards that a manifest names.
-
-    RECIPE is one of the following; `visent manifest init CORPUS... --recipe NAME` writes the manifest of the name in
-    brackets. The same command again resumes from the newest checkpoint in --out, with exactly the batches that were
-    left.
-
-    \b
-      lvm-lite               single images, then sequences of 16 images [lvm-lite]
-      lvm                    the baseline: 16 random images a sentence [lvm]
-      delvm                  8 images a sentence, frozen codebook [delvm or delvm-tasks]
-      delvm-distill          the same, taught by --teacher or --teacher-cache [delvm or delvm-tasks]
-      long-video             64 frames a sentence, goes on --from a run [video-64]
-      segmentation-finetune  photos and masks, goes on --from a run [pascal-5i]
-      continual              the manifest's stages in turn, each at the same rates [continual]
-      continual-rescaled     the same, with rates that fall once over all stages [continual]
-      tiny                   both stages of lvm-lite in minutes on a laptop [lvm-lite]
-
-    \b
-    Example:
-      visent train tiny --manifest manifest.toml --out run/
-      visent train lvm-lite -m manifest.toml --model 1b --dry-run --chip "NVIDIA H200" --chips 8
-      visent train long-video -m video.toml --from run/ --out video/
-      visent train lvm-lite -m manifest.toml --out gs://bucket/run --hosts 4 --host-id 0 --coordinator 10.0.0.1:8476
-      visent train tiny -m manifest.toml --out run/ --set stages.images.steps=300 --set model.layers=6
-
-    Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/, checkpoints/ and, with
-    --set sample_every=N, samples/ into --out.
-    """
+    """Trains, or with --dry-run prints what it would take."""
     from trainer import plan, recipes
 
+    if chip is not None and not dry_run:
+        raise UserError("--chip is for estimates alone: add --dry-run, or leave it out to train on what is here")
     recipes.find(recipe)
     lock = plan.read_lock(manifest)
     short = {"start": start, "tokenizer": tokenizer, "distill.teacher": teacher, "distill.cached": teacher_cache}
