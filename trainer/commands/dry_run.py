@@ -23,7 +23,9 @@ def show(config: RunConfig, machine: Machine, teacher: ModelConfig | None) -> No
     planned = plan.on(machine, config, teacher)
     console.print_json(json.dumps(config.to_json()))
     console.print(_work(planned))
-    console.print(_machine(planned, machine, config))
+    mesh = " x ".join(f"{size} {axis}" for axis, size in sizes(config.compute, machine.devices).items())
+    console.print(f"estimated for {machine.devices} x {machine.name} ({mesh}), GB of each device", highlight=False)
+    console.print(_needs(planned))
     for line in [_model(config.model, teacher), *_basis(machine), *_advice(planned)]:
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -41,21 +43,8 @@ def _work(planned: Mapping[str, plan.StagePlan]) -> Table:
     return table
 
 
-def _machine(planned: Mapping[str, plan.StagePlan], machine: Machine, config: RunConfig) -> Table:
-    mesh = " x ".join(f"{size} {axis}" for axis, size in sizes(config.compute, machine.devices).items())
-    title = f"estimated for {machine.devices} x {machine.name} ({mesh}), GB of each device"
-    table = Table(
-        "stage",
-        "remat",
-        "weights",
-        "gradients",
-        "activations",
-        "memory",
-        "time",
-        title=title,
-        box=SIMPLE,
-        pad_edge=False,
-    )
+def _needs(planned: Mapping[str, plan.StagePlan]) -> Table:
+    table = Table("stage", "remat", "weights", "gradients", "activations", "memory", "time", box=SIMPLE, pad_edge=False)
     for name, stage in planned.items():
         memory = stage.memory
         parts = (memory.parameters, memory.gradients, memory.activations, memory.total)
