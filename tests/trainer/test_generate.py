@@ -85,9 +85,8 @@ def test_a_sample_does_not_depend_on_how_many_are_asked_for(model, params):
 def test_a_sample_does_not_depend_on_the_batch_it_is_decoded_in(model, params):
     prompts, how, seen = prompts_of(5, 5), Sampling(seed=3), []
     one = generate(params, model, prompts, 10, how, seen.append, batch=1)
-    np.testing.assert_array_equal(generate(params, model, prompts, 10, how, seen.append, batch=2), one)
-    np.testing.assert_array_equal(generate(params, model, prompts, 10, how, seen.append, batch=5), one)
-    assert seen == [1] * 5 + [2, 2, 1] + [5]
+    np.testing.assert_array_equal(generate(params, model, prompts, 10, how, seen.append, batch=3), one)
+    assert seen == [1] * 5 + [3, 2]
 
 
 ON_A_MESH = """
