@@ -60,7 +60,7 @@ def _model(model: ModelConfig, teacher: ModelConfig | None) -> str:
 def _basis(machine: Machine) -> list[str]:
     """Returns what the estimates rest on."""
     factor, again = estimates.FACTOR, plan.FORWARD_AGAIN
-    room = "its size is not known"
+    room = "how much there is here is not known"
     if machine.memory is not None:
         room = f"{estimates.SPARE:.0%} of {machine.memory / 1e9:,.1f} GB is planned with"
     return [
