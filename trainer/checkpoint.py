@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from manifests import files
 from trainer import model as llama
@@ -76,8 +76,9 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), cleanup_tmp_directories=True)
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
-        except OSError as error:
-            raise files.cannot_write(self.folder, error) from error
+        except Exception as error:
+            raise UserError(f"checkpoints at {self.folder} cannot be reached ({_reason(error)}): check that the place "
+                            "is there and that you may use it, then run the same command again") from error  # fmt: skip
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -158,13 +159,12 @@ class Checkpoints:
 
     def _remove_unfinished(self) -> None:
         """Gives the room back that an unfinished checkpoint took; what cannot be removed now, the next run removes."""
-        if not self._writes or jax.process_index():
-            return
+        if not self._writes or jax.process_index() or files.is_url(self.folder):
+            return  # in a bucket nothing says which one is unfinished until orbax looks for its commit file
         for pause in (0.0, 0.1, 0.5):  # other threads may still be on their way to it
             time.sleep(pause)
-            for unfinished in epath.Path(self.folder).glob(_UNFINISHED):
-                with contextlib.suppress(OSError):
-                    unfinished.rmtree()
+            for unfinished in Path(self.folder).glob(_UNFINISHED):
+                shutil.rmtree(unfinished, ignore_errors=True)
 
     def _raise_failure(self) -> None:
         if self._failure is None:
@@ -251,17 +251,18 @@ def _place(folder: str | Path) -> str:
 
 def _reason(error: Exception) -> str:
     """Returns the operating system's words for it where it has some, or the first line of the error."""
-    code = error.errno if isinstance(error, OSError) else None
     found = _ERRNO.search(str(error))
-    if code or found:
-        return os.strerror(code or int(found.group(1) if found else 0))
+    code = int(found.group(1)) if found else getattr(error, "errno", None) or 0
+    if code > 0:
+        return os.strerror(code)
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 
 def _quiet() -> None:
     """Keeps what threads of orbax and tensorstore say of an error off the terminal: it is raised, and told once."""
-    logging.getLogger("absl").addFilter(_is_news)
+    for name in ("absl", "gcsfs"):
+        logging.getLogger(name).addFilter(_is_news)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _unraisable
 
@@ -273,9 +274,9 @@ def _unraisable(found: Any) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drops what orbax logs of an error, with tracebacks from several threads (it is raised too), and of reading."""
+    """Drops errors that are logged with tracebacks by several threads and raised too, and what is said of reading."""
     said = record.levelno >= logging.ERROR or "read only" in str(record.msg)
-    return not (said and "orbax" in record.pathname)
+    return not (said and ("orbax" in record.pathname or record.name == "gcsfs"))
 
 
 def _laid(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -97,3 +97,11 @@ def test_a_run_in_a_bucket_is_killed_goes_on_and_is_read_by_others(manifest, tmp
     script = f"from trainer.run_folder import open_run; run = open_run({url!r}); run.params(); print(run.step)"
     found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ, text=True, capture_output=True)
     assert found.stdout.strip() == "6", found.stderr
+
+
+def test_a_bucket_that_is_not_there_is_one_line(manifest, bucket):
+    process = start(manifest, "gs://nothing-of-this-name/run")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith("error: cannot write gs://nothing-of-this-name/run/config.json")
+    assert "Traceback" not in err
