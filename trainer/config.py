@@ -181,9 +181,8 @@ class StageConfig:
             parts,
             f"a divisor of {self.batch_sentences}",
         )
-        _require(
-            0 <= self.warmup_steps <= max(self.steps, 0), "warmup_steps", self.warmup_steps, f"0 to {self.steps} steps"
-        )
+        most = self.steps or math.inf  # a stage of no steps is left out, whatever else it says
+        _require(0 <= self.warmup_steps <= most, "warmup_steps", self.warmup_steps, f"0 to {self.steps} steps")
         for name in ("learning_rate", "final_learning_rate", "weight_decay"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, name, value, "0 or more")

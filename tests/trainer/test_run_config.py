@@ -88,6 +88,10 @@ def test_a_wrong_override_says_what_is_expected(change, message):
         overrides.apply(recipes.make("tiny"), [change])
 
 
+def test_a_stage_of_no_steps_is_left_out_whatever_its_warmup():
+    assert overrides.apply(recipes.make("tiny"), ["stages.images.steps=0"]).stages["images"].steps == 0
+
+
 def test_unknown_recipes_and_models_are_named():
     with pytest.raises(UserError, match="did you mean 'lvm-lite'"):
         recipes.make("lvmlite")
