@@ -231,17 +231,19 @@ def choose(scores: Float[Array, "b v"], draw: Draw, position: Int[Array, ""]) ->
     return jnp.argmax(kept, axis=-1).astype(jnp.int32)
 
 
-def likeliest(scores: Float[Array, "b v"], count: Int[Array, ""]) -> Bool[Array, "b v"]:
+def likeliest(scores: Float[Array, "b v"], count: Int[Array, ""], bits: int | None = None) -> Bool[Array, "b v"]:
     """Marks the `count` largest scores of each row, and what equals the least of them.
 
-    Finds the value of that least one from its highest bits to its lowest, four at a time. Sorting 8192 scores for
-    every code takes five times as long on a CPU, and dozens of kernels on a GPU.
+    Finds the value of that least one from its highest bit to its lowest: on a CPU one at a time, which compares
+    least, elsewhere four, which takes the fewest kernels. `lax.top_k` of 8192 scores takes far longer on a CPU,
+    and sorts them on a GPU.
     """
-    bits = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
-    ordered = jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))  # as the scores are, in order
+    bits = bits or (1 if jax.default_backend() == "cpu" else 4)
+    raw = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
+    ordered = jnp.where(raw >> 31 == 1, ~raw, raw | jnp.uint32(1 << 31))  # as the scores are, in order
     least = jnp.zeros((len(scores), 1), jnp.uint32)
-    for shift in range(28, -1, -4):
-        candidates = least + (jnp.arange(1, 16, dtype=jnp.uint32) << shift)
+    for shift in range(32 - bits, -1, -bits):
+        candidates = least + (jnp.arange(1, 1 << bits, dtype=jnp.uint32) << shift)
         enough = (ordered[:, None, :] >= candidates[:, :, None]).sum(axis=-1) >= count
         least += enough.sum(axis=-1, keepdims=True).astype(jnp.uint32) << shift
     return ordered >= least

@@ -185,12 +185,12 @@ def test_a_low_temperature_sharpens_and_none_takes_the_likeliest():
     assert warm < 0.6 < 0.98 < cold < none == 1
 
 
-@pytest.mark.parametrize("count", [1, 2, 100, 4095, 4096, 5000])
-def test_the_likeliest_are_those_that_sorting_finds(count):
+@pytest.mark.parametrize(("count", "bits"), [(1, 1), (2, 4), (100, 1), (100, 4), (4095, 1), (4096, 4), (5000, 1)])
+def test_the_likeliest_are_those_that_sorting_finds(count, bits):
     random = np.random.default_rng(count)
     scores = (random.standard_normal((3, 4096)) * [[1e-4], [1.0], [1e6]]).astype(np.float32)
     scores[0, :7] = [0.0, -0.0, np.inf, -np.inf, 1e-42, -1e-42, 3.4e38]
-    found = np.asarray(jax.jit(likeliest)(scores, jnp.int32(count)))
+    found = np.asarray(jax.jit(likeliest, static_argnums=2)(scores, jnp.int32(count), bits))
     least = np.sort(scores, axis=-1)[:, ::-1][:, min(count, 4096) - 1 : min(count, 4096)]
     np.testing.assert_array_equal(found & (scores != 0), (scores >= least) & (scores != 0))
 
