@@ -182,10 +182,12 @@ for fsdp, tensor in ((2, 2), (1, 4)):
             return jax.jit(jax.grad(lambda p: jnp.square(nnx.merge(graph, llama.cast(p, way))(codes)).sum()))
 
         params = jax.device_put(llama.init(model, 0), meshes.layout(mesh, llama.init(model, 0)))
-        plain = gradient(dataclasses.replace(compute, remat="none"))(params)
+        compiled = gradient(dataclasses.replace(compute, remat="none")).lower(params).compile()
+        plain = compiled(params)
         again = gradient(dataclasses.replace(compute, remat="full", block_tokens=8))(params)
     found.append({
         "splash": float(jnp.abs(splash - definition).max()),
+        "codes_gathered": compiled.as_text().count("s32[4,20,1]{2,1,0} all-gather"),
         "probe": probe(compute, 16, 40, mesh),
         "exchanges": sum(program.count(name) for name in ("all-gather(", "all-reduce(", "all-to-all(", "permute(")),
         "blocks": max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (plain, again)))),
@@ -205,4 +207,5 @@ def test_on_eight_devices_each_attends_with_its_own_sentences_and_heads():
         assert found["splash"] < 1e-5
         assert found["probe"] < 1e-5
         assert found["exchanges"] == 0
+        assert found["codes_gathered"] == 0  # devices look their own sentences up, in the whole table
         assert found["blocks"] < 1e-4
