@@ -235,8 +235,7 @@ def likeliest(scores: Float[Array, "b v"], count: Int[Array, ""], bits: int | No
     """Marks the `count` largest scores of each row, and what equals the least of them.
 
     Finds the value of that least one from its highest bit to its lowest: on a CPU one at a time, which compares
-    least, elsewhere four, which takes the fewest kernels. `lax.top_k` of 8192 scores takes far longer on a CPU,
-    and sorts them on a GPU.
+    least, elsewhere four, which takes the fewest kernels. `lax.top_k` of 8192 scores takes far longer on a CPU.
     """
     bits = bits or (1 if jax.default_backend() == "cpu" else 4)
     raw = jax.lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
