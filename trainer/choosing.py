@@ -79,7 +79,7 @@ def probe(compute: ComputeConfig, head_dim: int, context: int, mesh: Mesh) -> fl
 def _errors(compute: ComputeConfig, shape: tuple[int, ...]) -> Float[Array, ""]:
     given = jax.random.normal(jax.random.key(0), (4, *shape)).astype(dtype_of(compute))
     q, k, v, change = (meshes.constrain(x, meshes.BATCH, None, "tensor") for x in given)
-    found, backward = jax.vjp(lambda *parts: causal_attention(*parts, compute), q, k, v)
+    found, backward = jax.vjp(lambda q, k, v: causal_attention(q, k, v, compute), q, k, v)
     wide = [x.astype(jnp.float32) for x in (q, k, v, change)]
     with jax.default_matmul_precision("highest"):
         expected, plain = jax.vjp(_definition, *wide[:3])

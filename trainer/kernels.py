@@ -78,8 +78,16 @@ def _splash(
 
     heads, length = q.shape[1:3]
     size = next(block for block in SPLASH_BLOCKS if length % block == 0)
-    names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute", "q_dq", "kv_dq")
-    blocks = splash.BlockSizes(**{f"block_{name}": size for name in names})
+    blocks = splash.BlockSizes(
+        block_q=size,
+        block_kv=size,
+        block_kv_compute=size,
+        block_q_dkv=size,
+        block_kv_dkv=size,
+        block_kv_dkv_compute=size,
+        block_q_dq=size,
+        block_kv_dq=size,
+    )
     mask = splash.MultiHeadMask([splash.CausalMask((length, length)) for _ in range(heads)])
     kernel = splash.make_splash_mha(mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret)
     found: Array = jax.vmap(kernel)(q, k, v)

@@ -94,7 +94,8 @@ class Norm(nnx.Module):
 
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Returns the normalised `x`, in its own type."""
-        return rms_norm(x, self.scale[...], self.epsilon)
+        normed: Array = rms_norm(x, self.scale[...], self.epsilon)
+        return normed
 
 
 class TokenEmbedding(nnx.Module):
@@ -107,7 +108,8 @@ class TokenEmbedding(nnx.Module):
 
     def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         """Returns the vector of every token."""
-        return jnp.take(self.embedding[...], tokens, axis=0).astype(self.dtype)
+        table = constrain(self.embedding[...], None, None)  # smaller than what devices would exchange without it
+        return constrain(jnp.take(table, tokens, axis=0).astype(self.dtype), BATCH)
 
 
 class CodebookEmbedding(nnx.Module):
@@ -125,11 +127,11 @@ class CodebookEmbedding(nnx.Module):
 
     def __call__(self, tokens: Int[Array, "b t"]) -> Float[Array, "b t d"]:
         """Returns the vector of every token."""
-        codebook, special = jax.lax.stop_gradient(self.codebook[...]), self.special[...]
+        codebook, special = constrain(jax.lax.stop_gradient(self.codebook[...]), None, None), self.special[...]
         found = jnp.where((tokens < len(codebook))[..., None], jnp.take(codebook, tokens, axis=0, mode="clip"), 0)
         features = (found, jax.nn.one_hot(tokens - len(codebook), len(special)))
         matrix = jnp.concatenate((self.projection.kernel[...], special))
-        return jnp.concatenate(features, axis=-1).astype(self.dtype) @ matrix.astype(self.dtype)
+        return constrain(jnp.concatenate(features, axis=-1).astype(self.dtype) @ matrix.astype(self.dtype), BATCH)
 
 
 class Attention(nnx.Module):
