@@ -1,83 +1,77 @@
-"""Tokens per second of training and of generating with one model, on this machine: `python benchmarks/trainer.py`."""
+"""Tokens per second of training beside transformers' Llama under torch.compile: same shapes, same run.
+
+python benchmarks/trainer.py [--peer-python /path/to/python] [--cases 300m:256:256 300m:4096:16 1b:4096:8]
+
+A case is model:context:sentences of a step. Codes are random, which changes no time. Shares are of the rate of a large
+matrix product measured in the same run and, where the chip's peak is known, of that peak (MFU), both counting the
+attention that the causal mask leaves.
+"""
 
 import argparse
-import dataclasses
-import statistics
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import machine
+from rich.console import Console
+from rich.table import Table
+from training import Case, network, peer_seconds, product_flops, step_seconds
 
-from trainer import recipes
-from trainer.batches import Batch
-from trainer.config import RunConfig, StageConfig
-from trainer.generate import BATCH, Sampling, generate
-from trainer.mesh import make_mesh
-from trainer.step import init_state, make_step
+from trainer import chips
+from trainer.config import ComputeConfig
+from trainer.model import dtype_of
 
-PROMPT, NEW = 256, 768  # tokens; one image given, three generated
-
-
-def step_seconds(config: RunConfig, stage: StageConfig, context: int, steps: int) -> float:
-    """Returns the median time of one step on random codes, compilation left out."""
-    codes = np.random.default_rng(0).integers(0, config.model.codebook_size, (stage.batch_sentences, context))
-    batch = Batch(codes.astype(np.uint16), np.zeros(stage.batch_sentences, np.int32))
-    state = init_state(config)
-    step = make_step(config, stage, 0, 1, make_mesh(config.compute)).lower(state, batch).compile()
-    times = []
-    for _ in range(steps + 1):
-        began = time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready(metrics)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
-
-
-def generate_seconds(config: RunConfig) -> float:
-    """Returns the time in which one batch of samples gets `NEW` tokens, compilation left out."""
-    params = init_state(config).params
-    prompts = np.zeros((BATCH, PROMPT), np.uint16)
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        generate(params, config.model, prompts, NEW, Sampling())
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+ON_CPU = ("tiny:256:16", "tiny:1024:4", "80m:256:4")
+ON_ACCELERATOR = ("300m:256:256", "300m:4096:16", "1b:4096:8")
 
 
 def main() -> None:
     """Measures, prints a table and stores the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="tiny")
-    parser.add_argument("--codebook", type=int, default=1024)
-    parser.add_argument("--tokens", type=int, default=4096, help="of one step")
-    parser.add_argument("--contexts", type=int, nargs="+", default=[256, 1024])
-    parser.add_argument("--steps", type=int, default=10)
+    on_cpu = jax.default_backend() == "cpu"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", type=Case.parse, metavar="MODEL:CONTEXT:SENTENCES",
+                        default=[Case.parse(case) for case in (ON_CPU if on_cpu else ON_ACCELERATOR)])  # fmt: skip
+    parser.add_argument("--codebook", type=int, default=1024 if on_cpu else 8192)
+    parser.add_argument("--steps", type=int, default=8 if on_cpu else 20)
+    parser.add_argument("--remat", default="auto")
+    parser.add_argument("--peer-python", help="a Python with torch and transformers; without it no peer is measured")
     options = parser.parse_args()
-    config = recipes.make("tiny", options.model)
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, codebook_size=options.codebook))
-    results = {}
-    table = Table("work", "tokens/s", "TFLOP/s", title=f"{options.model}, {config.model.parameters:,} parameters")
-    for context in options.contexts:
-        batch = max(options.tokens // context, 1)
-        stage = dataclasses.replace(config.stages["images"], batch_sentences=batch)
-        rate = batch * context / step_seconds(config, stage, context, options.steps)
-        teraflops = rate * config.model.flops_per_token(context) / 1e12
-        results[f"train, context {context}"] = {"tokens_per_second": rate, "teraflops": teraflops, "batch": batch}
-        table.add_row(f"train, {batch} x {context}", f"{rate:,.0f}", f"{teraflops:.3f}")
-    rate = BATCH * NEW / generate_seconds(config)
-    results["generate"] = {"tokens_per_second": rate, "batch": BATCH, "prompt": PROMPT, "new": NEW}
-    table.add_row(f"generate, {BATCH} x {NEW} after {PROMPT}", f"{rate:,.0f}", "")
+    compute = ComputeConfig(remat=options.remat)
+    chip = chips.find(jax.devices()[0].device_kind)
+    product, peak = product_flops(dtype_of(compute)), chip.flops if chip else None
+    results: dict[str, Any] = {}
+    table = Table("step", "tokens/s", "TFLOP/s", "of a product", "MFU", "transformers", "times")
+    for case in options.cases:
+        found = measure(case, compute, options, product, peak)
+        results[str(case)] = found
+        table.add_row(str(case), f"{found['tokens_per_second']:,.0f}", f"{found['teraflops']:.3f}",
+                      f"{found['share_of_product']:.0%}", f"{found['mfu_causal']:.1%}" if peak else "unknown chip",
+                      *((f"{found['peer_tokens_per_second']:,.0f}", f"{found['times']:.2f}")
+                        if options.peer_python else ("", "")))  # fmt: skip
     Console().print(table)
-    machine.save("trainer", {"model": options.model, "parameters": config.model.parameters, **results})
+    facts = {"device": jax.devices()[0].device_kind, "devices": jax.device_count(), "codebook": options.codebook}
+    machine.save("trainer", {**facts, "product_teraflops": product / 1e12, "peak_teraflops": peak and peak / 1e12,
+                             "steps": results})  # fmt: skip
+
+
+def measure(case: Case, compute: ComputeConfig, options: Any, product: float, peak: float | None) -> dict[str, Any]:
+    """Returns one case's figures, with those of transformers where a Python was named."""
+    rate = case.tokens / step_seconds(case, compute, options.codebook, options.steps)
+    model = network(case.model, options.codebook)
+    flops = rate * model.flops_per_token(case.context) / jax.device_count()
+    found: dict[str, Any] = {"tokens_per_second": rate, "teraflops": flops / 1e12, "share_of_product": flops / product}
+    if peak:
+        full = rate * model.flops_per_token(case.context, causal=False) / jax.device_count()
+        found |= {"mfu_causal": flops / peak, "mfu_full": full / peak}
+    if options.peer_python:
+        peer = peer_seconds(options.peer_python, case, options.codebook, options.steps)
+        peer_rate = case.tokens / peer["seconds"]
+        found |= {"peer": peer, "peer_tokens_per_second": peer_rate, "times": rate / peer_rate}
+    return found
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ import numpy as np
 
 from trainer import recipes
 from trainer.batches import Batch, own_rows, spread
+from trainer.choosing import choose_kernel, choose_remat
 from trainer.config import ComputeConfig, ModelConfig, RunConfig, StageConfig
-from trainer.mesh import layout, make_mesh
-from trainer.step import init_state, make_step
+from trainer.mesh import make_mesh
+from trainer.step import make_state, make_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +53,13 @@ def step_seconds(case: Case, compute: ComputeConfig, codebook: int, steps: int) 
     """Returns the median time of one step on random codes, compilation left out."""
     stage = StageConfig(steps=steps, batch_sentences=case.sentences, learning_rate=1e-4, final_learning_rate=1e-5,
                         context=case.context)  # fmt: skip
-    config = RunConfig(recipe="benchmark", model=network(case.model, codebook), stages={"s": stage}, compute=compute)
-    mesh = make_mesh(compute)
+    model, mesh = network(case.model, codebook), make_mesh(compute)
+    compute = choose_kernel(model, compute, case.context, mesh).compute
+    compute = choose_remat(model, compute, stage, mesh).compute
+    config = RunConfig(recipe="benchmark", model=model, stages={"s": stage}, compute=compute)
     codes = np.random.default_rng(0).integers(0, codebook, (case.sentences, case.context)).astype(np.uint16)
     with jax.set_mesh(mesh):
-        state = init_state(config)
-        state = jax.device_put(state, layout(mesh, state))
+        state = make_state(config, mesh)
         tasks = np.zeros(case.sentences, np.int32)
         batch = spread(mesh, own_rows(mesh, case.sentences), case.sentences, Batch(codes, tasks))
         step = make_step(config, stage, 0, 1, mesh).lower(state, batch).compile()

@@ -85,11 +85,6 @@ class StagePlan:
     seconds: float  # of all steps
 
 
-def costs(config: RunConfig) -> Mapping[str, StageCost]:
-    """Returns the cost of each stage of a fitted configuration."""
-    return {name: _cost(config, stage) for name, stage in config.stages.items()}
-
-
 def on(machine: Machine, config: RunConfig, teacher: ModelConfig | None = None) -> Mapping[str, StagePlan]:
     """Returns what each stage of a fitted configuration takes of a machine; `teacher` is computed beside the model.
 
