@@ -25,7 +25,7 @@ def learning_rate(stage: StageConfig, step: Int[Array, ""] | int) -> Float[Array
 
 
 def decayed(params: Params) -> Any:
-    """Returns a tree of booleans: weight decay applies to matrices and embeddings, not to norms or a frozen codebook."""
+    """Returns a tree of booleans: matrices and embeddings decay, norms and a frozen codebook do not."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "codebook"), params)
 
 
