@@ -87,6 +87,12 @@ def layout(mesh: Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _leaf_layout(mesh, _names(path), leaf.shape), tree)
 
 
+def placed(mesh: Mesh, shapes: Any) -> Any:
+    """Returns shapes with the layout of each leaf on the mesh, for a tree to be restored as."""
+    place: Any = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda x, on: place(x.shape, x.dtype, sharding=on), shapes, layout(mesh, shapes))
+
+
 def batch_parts(mesh: Mesh | AbstractMesh) -> int:
     """Returns into how many parts a batch is split."""
     return int(mesh.shape["data"] * mesh.shape["fsdp"])

@@ -11,7 +11,7 @@ from manifests.lock import Lock, load_lock, write_lock
 from trainer import model as llama
 from trainer.checkpoint import Checkpoints
 from trainer.config import ModelConfig, RunConfig
-from trainer.mesh import layout
+from trainer.mesh import placed
 from trainer.run_facts import RunFacts
 from visent import __version__
 from visent.errors import UserError
@@ -91,7 +91,7 @@ class SavedRun:
         """
         like = shapes(self.config.model)
         if mesh is not None:
-            like = jax.tree.map(lambda x, on: _placed(x, on), like, layout(mesh, like))
+            like = placed(mesh, like)
         with Checkpoints(self.folder.checkpoints) as checkpoints:
             return checkpoints.restore_params(like, self.step)
 
@@ -109,7 +109,7 @@ def open_run(root: str | Path) -> SavedRun:
     """Reads what the newest checkpoint of a run belongs to; its parameters are read by `params`.
 
     Raises:
-        UserError: the folder has no checkpoint, or it cannot be read.
+        UserError: the folder has no checkpoint, or it cannot be read, or it is of `visent classify`.
     """
     folder = RunFolder(root)
     if not files.list_names(folder.checkpoints):
@@ -118,14 +118,15 @@ def open_run(root: str | Path) -> SavedRun:
         step = checkpoints.latest
         if step is None:
             raise UserError(f"{root} has no finished checkpoint: run its `visent train` again, it goes on")
-        return SavedRun(folder=folder, facts=checkpoints.facts(), lock=load_lock(folder.lock), step=step)
+        facts = checkpoints.facts()
+        if facts.config.classify is not None:  # it has no lock either
+            raise UserError(
+                f"{root} is a classifier of pictures, which knows no codes: give the run that it began with"
+            )
+        return SavedRun(folder=folder, facts=facts, lock=load_lock(folder.lock), step=step)
 
 
 def shapes(model: ModelConfig) -> llama.Params:
     """Returns the shapes and types of a model's parameters."""
     found: llama.Params = jax.eval_shape(lambda: llama.init(model, 0, llama.any_codebook(model)))
     return found
-
-
-def _placed(shape: jax.ShapeDtypeStruct, lies: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=lies)  # type: ignore[no-untyped-call]

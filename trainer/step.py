@@ -56,11 +56,7 @@ def state_shapes(config: RunConfig) -> TrainState:
 
 def placed_shapes(config: RunConfig, mesh: Mesh) -> TrainState:
     """Returns the shapes and types of a state, each with its layout on the mesh, for one to be restored."""
-    shapes = state_shapes(config)
-    place: Any = jax.ShapeDtypeStruct
-    placed: TrainState = jax.tree.map(
-        lambda x, on: place(x.shape, x.dtype, sharding=on), shapes, meshes.layout(mesh, shapes)
-    )
+    placed: TrainState = meshes.placed(mesh, state_shapes(config))
     return placed
 
 
