@@ -88,9 +88,11 @@ def check_same_run(
 def _learned_with(config: Mapping[str, Any], stages: list[str]) -> dict[str, Any]:
     """Returns the settings that what was learned so far depends on."""
     found: dict[str, Any] = {name: config[name] for name in ("seed", "start", "distill")}
-    for name in stages:
-        stage = config["stages"].get(name)
-        found[name] = stage and {key: value for key, value in stage.items() if key != "microbatches"}
+    if config["classify"] is not None:
+        found["classify"] = {key: value for key, value in config["classify"].items() if key != "reading_threads"}
+    begun = ((name, config["stages"].get(name)) for name in stages)
+    found["stages"] = {name: stage and {k: v for k, v in stage.items() if k != "microbatches"} for name, stage in begun}
+    found["order of stages"] = list(config["stages"])[: len(stages)]  # a step is the stage's that stands there
     return found
 
 

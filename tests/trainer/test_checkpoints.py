@@ -226,6 +226,9 @@ def test_how_it_is_computed_may_change_but_not_what_is_learned(facts):
     images = dataclasses.replace(facts.config.stages["images"], microbatches=2)
     compute = dataclasses.replace(facts.config.compute, fsdp=4, remat="full")
     check_same_run(begun, other(stages={**facts.config.stages, "images": images}, compute=compute), {}, {})
+    before = {"new": images, **facts.config.stages}
+    with pytest.raises(UserError, match=r"order of stages\[0\]: images, now new"):
+        check_same_run(begun, other(stages=before), {}, {})
     teacher = dataclasses.replace(facts.config.distill, teacher="run")
     with pytest.raises(UserError, match=r"distill.teacher: None, now run"):
         check_same_run(begun, other(distill=teacher), {}, {})
