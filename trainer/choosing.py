@@ -41,18 +41,18 @@ def choose_kernel(model: ModelConfig, compute: ComputeConfig, context: int, mesh
     held against the definition.
 
     Raises:
-        UserError: the kernel was asked for by name and does not work here.
+        UserError: the kernel was asked for by name and does not work here, or does not work on all hosts.
     """
     asked: Kernel = preferred_kernel() if compute.attention == "auto" else compute.attention
     reason = obstacle(asked, dtype_of(compute)) or _failure(asked, model, compute, context, mesh)
-    if reason is None:
-        return Choice(dataclasses.replace(compute, attention=asked), f"attention: {asked}")
-    if compute.attention != "auto":
+    if reason is not None and compute.attention != "auto":
         raise UserError(
             f"compute.attention is {asked!r} and {reason}: leave it out, or use --set compute.attention=xla"
         )
-    line = f"attention: xla, which needs more memory and time, since {reason}"
-    return Choice(dataclasses.replace(compute, attention="xla"), line)
+    kernel: Kernel = asked if reason is None else "xla"
+    hosts.agree({"compute": {"attention": kernel}})  # a host may have found that its devices lack a kernel
+    line = f"attention: {kernel}" + (f", which needs more memory and time, since {reason}" if reason else "")
+    return Choice(dataclasses.replace(compute, attention=kernel), line)
 
 
 def _failure(kernel: Kernel, model: ModelConfig, compute: ComputeConfig, context: int, mesh: Mesh) -> str | None:

@@ -146,7 +146,6 @@ def _with_kernel(config: RunConfig, mesh: Mesh) -> tuple[RunConfig, str]:
     """Returns the configuration with its kernel of attention named, and a line about it."""
     longest = max(stage.context or 0 for stage in config.stages.values())
     compute, line = choose_kernel(config.model, config.compute, longest, mesh)
-    hosts.agree({"compute": {"attention": compute.attention}})  # a host may have found that its devices lack a kernel
     return dataclasses.replace(config, compute=compute), line
 
 
