@@ -47,7 +47,7 @@ def remedies(config: RunConfig, stage: str, mesh: Mesh | AbstractMesh) -> list[t
     context = settings.context or 0
     if context >= _LONG and not compute.block_tokens:
         found.append((f"--set compute.block_tokens={context // 4}", "positions are computed in blocks"))
-    if compute.loss_chunk_tokens > _SMALLEST_CHUNK:
+    if compute.loss_chunk_tokens > _SMALLEST_CHUNK and config.classify is None:
         half = max(_SMALLEST_CHUNK, compute.loss_chunk_tokens // 4)
         found.append((f"--set compute.loss_chunk_tokens={half}", f"now {compute.loss_chunk_tokens}"))
     devices = int(mesh.shape["data"] * mesh.shape["fsdp"])

@@ -25,8 +25,8 @@ def learning_rate(stage: StageConfig, step: Int[Array, ""] | int) -> Float[Array
 
 
 def decayed(params: Params) -> Any:
-    """Returns a tree of booleans: matrices and embeddings decay, norms and a frozen codebook do not."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "codebook"), params)
+    """Returns a tree of booleans: matrices and embeddings decay; norms, biases and a frozen codebook do not."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "bias", "codebook"), params)
 
 
 def direction(stage: StageConfig) -> optax.GradientTransformation:

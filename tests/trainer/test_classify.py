@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from manifests import files
 from trainer import model as llama
 from trainer.checkpoint import Checkpoints
 from trainer.classify import loop, pictures, recipe
@@ -19,7 +20,7 @@ from trainer.commands.classify import classify
 from trainer.config import ComputeConfig, RunConfig
 from trainer.loop import train as train_sentences
 from trainer.mesh import make_mesh
-from trainer.run_folder import open_run
+from trainer.run_folder import RunFolder, open_run
 from visent.cli import visent
 from visent.errors import UserError
 
@@ -152,10 +153,66 @@ def test_microbatches_change_nothing_but_memory(probe, images):
         stage = dataclasses.replace(probe.stages["classify"], microbatches=parts)
         config = dataclasses.replace(probe, stages={"classify": stage})
         step, _ = make_step(config, 3, make_mesh(ComputeConfig()))
-        state, loss, _ = step(init_state(config, 3), batch)
-        found.append((loss, state.params["classes"]["kernel"]))
+        state, facts = step(init_state(config, 3), batch)
+        found.append((facts.loss, state.params["classes"]["kernel"]))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-4)
+
+
+def test_layers_that_stay_do_not_count_in_the_gradient(probe):
+    random = np.random.default_rng(0)
+    batch = Labelled(random.integers(0, 255, (24, 32, 32, 3), np.uint8), random.integers(0, 3, 24, np.int32))
+    stage, norms = dataclasses.replace(probe.stages["classify"], warmup_steps=0), []
+    for train_layers in (True, False):
+        config = dataclasses.replace(
+            probe, stages={"classify": stage}, classify=dataclasses.replace(PROBE, train_layers=train_layers)
+        )
+        step, _ = make_step(config, 3, make_mesh(ComputeConfig()))
+        state, _ = step(init_state(config, 3), batch)  # the head is zero: only then do layers have a gradient
+        norms.append(float(step(state, batch)[1].gradient_norm))
+    assert norms[1] < norms[0]
+
+
+def test_a_run_is_not_gone_on_with_as_another_probe_or_on_other_pictures(done, probe, images, tmp_path):
+    other = dataclasses.replace(probe, classify=dataclasses.replace(PROBE, label_smoothing=0.0))
+    with pytest.raises(UserError, match=r"classify\.label_smoothing: 0\.1, now 0\.0"):
+        loop.train(other, images, done)
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        for kind in KINDS:
+            (tmp_path / split / kind).symlink_to(images / split / kind)
+    (tmp_path / "train" / "zigzag").mkdir()
+    with pytest.raises(UserError, match="train has other pictures or classes than when this run began"):
+        loop.train(probe, tmp_path, done)
+
+
+def test_nothing_that_is_due_is_lost_between_an_evaluation_and_a_checkpoint(probe, images, tmp_path, monkeypatch):
+    stage = dataclasses.replace(probe.stages["classify"], steps=4, warmup_steps=0)
+    short = dataclasses.replace(probe, stages={"classify": stage}, checkpoint_every=2, evaluate_every=2)
+    monkeypatch.setattr(loop, "RunFolder", _JournalsInBucket)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_evaluate", _no_disk)
+        with pytest.raises(UserError, match="disk gone"):
+            loop.train(short, images, tmp_path)
+    loop.train(short, images, tmp_path)
+    lines = files.read_bytes(_JournalsInBucket.evaluations).splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+
+
+class _JournalsInBucket(RunFolder):
+    """A folder whose journals are at URLs, which take no single lines."""
+
+    metrics = "memory://probe/metrics.jsonl"
+    evaluations = "memory://probe/eval.jsonl"
+
+
+def _no_disk(*_):
+    raise UserError("disk gone")
+
+
+def test_a_probe_is_no_run_of_codes(done):
+    with pytest.raises(UserError, match="is a classifier of pictures, which knows no codes"):
+        open_run(done)
 
 
 def test_a_flat_val_folder_is_read_with_imagenets_list(images, tmp_path):

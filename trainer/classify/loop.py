@@ -1,8 +1,10 @@
 """Trains the probe and scores it; a run folder as `visent train` makes it, which the same command continues."""
 
 import contextlib
+import dataclasses
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from manifests import files
-from trainer import batches
+from trainer import batches, hosts, memory
 from trainer import mesh as meshes
 from trainer.checkpoint import Checkpoints, Keep
+from trainer.choosing import choose_kernel, choose_remat
 from trainer.classify import model as probes
 from trainer.classify.pictures import Pictures, find, pool_of
 from trainer.classify.recipe import STAGE
-from trainer.classify.step import Hits, Labelled, init_state, make_step
+from trainer.classify.step import Hits, Labelled, init_state, make_state, make_step
 from trainer.config import RunConfig
 from trainer.journal import Journal
 from trainer.run_facts import RunFacts, check_same_run
@@ -39,18 +42,33 @@ def train(
         UserError: folders, pictures or devices do not fit, `out` holds another run, or the loss is not finite.
     """
     assert config.classify is not None, "the recipe `classify` has one"
-    mesh, stage = meshes.make_mesh(config.compute), config.stages[STAGE]
-    batches.check_divides(stage.batch_sentences, stage.microbatches, mesh, STAGE)
     training = find(root, "train")
     heldout = find(root, "val", training.classes)
     facts = RunFacts(config=config, lock_digest=training.digest, fingerprint=PIXELS, stage=STAGE)
+    hosts.agree({**facts.to_json(), "pictures of val": heldout.digest})
+    mesh, stage = meshes.make_mesh(config.compute), config.stages[STAGE]
+    meshes.check_model(config.model, mesh)
+    batches.check_divides(stage.batch_sentences, stage.microbatches, mesh, STAGE)
     folder = RunFolder(out)
+    files.make_folder(out)
+    hosts.check_shared(out)
     with Checkpoints(folder.checkpoints, Keep.of(config)) as checkpoints:
         if checkpoints.latest is not None:
-            check_same_run(checkpoints.facts(), facts, {}, {}, allow_other_settings=allow_other_settings)
-        files.write_json(folder.config, {**facts.to_json(), "classes": list(training.classes)})
-        with jax.set_mesh(mesh):
+            _check_same(checkpoints.facts(), facts, root, allow_other_settings=allow_other_settings)
+        hosts.wait("checked")  # what the others still read is not written before
+        if hosts.first():
+            files.write_json(folder.config, {**facts.to_json(), "classes": list(training.classes)})
+        with jax.set_mesh(mesh), memory.explained(config, STAGE, mesh):
             return _Run(facts, folder, checkpoints, mesh, training, heldout).all_steps()
+
+
+def _check_same(old: RunFacts, new: RunFacts, root: Path, *, allow_other_settings: bool) -> None:
+    check_same_run(old, new, {}, {}, allow_other_lock=True, allow_other_settings=allow_other_settings)
+    if old.lock_digest != new.lock_digest:
+        raise UserError(
+            f"{root / 'train'} has other pictures or classes than when this run began: restore them, or use another "
+            "--out folder"
+        )
 
 
 class _Run:
@@ -61,12 +79,12 @@ class _Run:
         heldout: Pictures,
     ) -> None:  # fmt: skip
         assert facts.config.classify is not None
-        self.facts, self.config, self.probe = facts, facts.config, facts.config.classify
+        self.facts, self.probe = facts, facts.config.classify
+        self.config = _settled(facts.config, self.probe.positions, mesh)
         self.checkpoints, self.mesh, self.training, self.heldout = checkpoints, mesh, training, heldout
         self.stage = self.config.stages[STAGE]
-        first = jax.process_index() == 0
-        self.metrics = Journal(folder.metrics, writes=first)
-        self.evaluations = Journal(folder.evaluations, writes=first)
+        self.metrics = Journal(folder.metrics, writes=hosts.first())
+        self.evaluations = Journal(folder.evaluations, writes=hosts.first())
         self.step, self.score = make_step(self.config, len(training.classes), mesh)
 
     def all_steps(self) -> list[dict[str, Any]]:
@@ -75,26 +93,26 @@ class _Run:
         begin, steps = int(state.step), self.stage.steps
         for journal in (self.metrics, self.evaluations):
             journal.forget_after(begin)
+        evaluated = hosts.from_first([line["step"] for line in self.evaluations.read()])
         if begin < steps:
             with track("classify", steps - begin, "steps") as bar, pool_of(self.probe) as pool:
                 state = self._steps(state, begin, bar, pool)
-        if not any(line["step"] == steps for line in self.evaluations.read()):
+        if steps not in evaluated:
             with pool_of(self.probe) as pool:
                 self._evaluate(state, pool)
+        self._flush()
         return self.evaluations.read()
 
     def _start(self) -> TrainState:
-        fresh = partial(init_state, self.config, len(self.training.classes))
-        lies = meshes.layout(self.mesh, jax.eval_shape(fresh))
+        classes = len(self.training.classes)
         if self.checkpoints.latest is not None:
-            like = jax.tree.map(_placed, jax.eval_shape(fresh), lies)
-            return self.checkpoints.restore(like)
-        state = fresh()
-        if self.config.start:
-            trained = open_run(self.config.start).params()
-            state = state._replace(params=probes.with_layers_of(state.params, trained))
-        placed: TrainState = jax.device_put(state, lies)
-        return placed
+            shapes = jax.eval_shape(partial(init_state, self.config, classes))
+            return self.checkpoints.restore(meshes.placed(self.mesh, shapes))
+        state = make_state(self.config, classes, self.mesh)
+        if not self.config.start:
+            return state
+        trained = open_run(self.config.start).params(self.mesh)
+        return state._replace(params=probes.with_layers_of(state.params, trained))
 
     def _steps(self, state: TrainState, begin: int, bar: Track, pool: Any) -> TrainState:
         began, at, wait = time.monotonic(), begin, 0.0
@@ -105,31 +123,40 @@ class _Run:
                 asked = time.monotonic()
                 batch = next(reads)
                 wait += time.monotonic() - asked
-                state, loss, rate = self.step(state, batch)
-                saves = step == self.stage.steps or step % self.config.checkpoint_every == 0
+                state, facts = self.step(state, batch)
+                last = step == self.stage.steps
+                saves = last or step % self.config.checkpoint_every == 0
                 if saves or step % self.config.log_every == 0:
+                    found = {name: float(value) for name, value in facts._asdict().items()}
                     seconds = time.monotonic() - began
-                    self._log(step, float(loss), float(rate), (step - at) / seconds, wait / seconds)
-                    bar.advance(0, f"loss {float(loss):.3f}")
+                    self._log(step, found, (step - at) / seconds, wait / seconds)
+                    bar.advance(0, f"loss {found['loss']:.3f}")
                     began, at, wait = time.monotonic(), step, 0.0
-                if saves:
-                    self.checkpoints.save(state, self.facts)
-                if self.config.evaluate_every and step % self.config.evaluate_every == 0 and step < self.stage.steps:
+                if self.config.evaluate_every and step % self.config.evaluate_every == 0 and not last:
+                    paused = time.monotonic()
                     self._evaluate(state, pool)
-                    began = time.monotonic()
+                    began += time.monotonic() - paused
+                if saves:  # after the evaluation: a run that goes on from here has it
+                    self._flush()
+                    self.checkpoints.save(state, self.facts)
                 bar.advance(1)
         return state
 
-    def _log(self, step: int, loss: float, rate: float, steps_per_second: float, wait: float) -> None:
-        if not np.isfinite(loss):
+    def _flush(self) -> None:
+        """Makes sure that the journals are stored, where that needs an upload."""
+        for journal in (self.metrics, self.evaluations):
+            journal.flush()
+
+    def _log(self, step: int, found: Mapping[str, float], steps_per_second: float, wait: float) -> None:
+        if not all(map(np.isfinite, found.values())):
             raise UserError(
-                f"loss is {loss} at step {step}: the last good checkpoint, step {self.checkpoints.latest or 0}, is "
-                f"kept; go on from it with a lower rate, as --set stages.{STAGE}.learning_rate="
-                f"{self.stage.learning_rate / 3:.2g} --allow-other-settings"
+                f"loss is {found['loss']}, gradient norm {found['gradient_norm']} at step {step}: the last good "
+                f"checkpoint, step {self.checkpoints.latest or 0}, is kept; go on from it with a lower rate, as --set "
+                f"stages.{STAGE}.learning_rate={self.stage.learning_rate / 3:.2g} --allow-other-settings"
             )
         speed = steps_per_second * self.stage.batch_sentences
-        self.metrics.write({"stage": STAGE, "step": step, "loss": loss, "learning_rate": rate,
-                            "pictures_per_second": speed, "input_wait": wait})  # fmt: skip
+        self.metrics.write({"stage": STAGE, "step": step, **found, "pictures_per_second": speed,
+                            "input_wait": wait})  # fmt: skip
 
     def _batch(self, pool: Any, step: int) -> Labelled:
         size, seed = self.stage.batch_sentences, self.config.seed
@@ -162,6 +189,11 @@ def _padded(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
         yield np.pad(numbers, (0, size - len(numbers))), len(numbers)
 
 
-def _placed(shape: Any, lies: Any) -> Any:
-    place: Any = jax.ShapeDtypeStruct
-    return place(shape.shape, shape.dtype, sharding=lies)
+def _settled(config: RunConfig, positions: int, mesh: Mesh) -> RunConfig:
+    """Returns the configuration with nothing of its computing left open, and says how it is."""
+    stage = dataclasses.replace(config.stages[STAGE], context=positions)
+    compute, kernel = choose_kernel(config.model, config.compute, positions, mesh)
+    compute, remat = choose_remat(config.model, compute, stage, mesh)
+    if hosts.first():
+        print(f"{STAGE}: {kernel}; {remat}", file=sys.stderr, flush=True)
+    return dataclasses.replace(config, compute=compute)

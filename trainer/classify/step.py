@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int32, UInt8
 
 from trainer import mesh as meshes
 from trainer.classify import model as probes
+from trainer.classify.model import frozen
 from trainer.classify.recipe import STAGE
 from trainer.config import RunConfig
 from trainer.optimizer import direction, learning_rate
@@ -34,6 +35,14 @@ class Hits(NamedTuple):
     five: Float[Array, " b"]
 
 
+class StepFacts(NamedTuple):
+    """What one step reports."""
+
+    loss: Float[Array, ""]  # nats, mean over the batch
+    gradient_norm: Float[Array, ""]  # before clipping
+    learning_rate: Float[Array, ""]
+
+
 def init_state(config: RunConfig, classes: int) -> TrainState:
     """Returns the state before the first step, without what `config.start` gives."""
     assert config.classify is not None
@@ -41,8 +50,18 @@ def init_state(config: RunConfig, classes: int) -> TrainState:
     return TrainState(params, direction(config.stages[STAGE]).init(params), jnp.zeros((), jnp.int32))
 
 
+def make_state(config: RunConfig, classes: int, mesh: Mesh) -> TrainState:
+    """Returns `init_state` on a mesh; every device makes its own part."""
+    make = partial(init_state, config, classes)
+    fresh: TrainState = jax.jit(make, out_shardings=meshes.layout(mesh, jax.eval_shape(make)))()
+    return fresh
+
+
 def make_step(config: RunConfig, classes: int, mesh: Mesh) -> tuple[Callable[..., Any], Callable[..., Hits]]:
-    """Returns the jitted step, of a state (consumed) and a batch, and the jitted score of parameters on a batch."""
+    """Returns the jitted step, of a state (consumed) and a batch, and the jitted score of parameters on a batch.
+
+    The step returns the next state and what is reported of it.
+    """
     assert config.classify is not None
     stage, probe = config.stages[STAGE], config.classify
     optimizer, graph = direction(stage), probes.definition(config.model, probe, classes, config.compute)
@@ -50,20 +69,22 @@ def make_step(config: RunConfig, classes: int, mesh: Mesh) -> tuple[Callable[...
     whole = meshes.replicated(mesh)
 
     def loss_of(params: Any, batch: Labelled) -> Float[Array, ""]:
+        if not probe.train_layers:  # their gradient would count in clipping
+            params = jax.tree.map(lambda p, fixed: jax.lax.stop_gradient(p) if fixed else p, params, frozen(params))
         scores = nnx.merge(graph, params)(batch.images)
         wanted = optax.smooth_labels(jax.nn.one_hot(batch.labels, classes), probe.label_smoothing)
         loss: Float[Array, ""] = optax.softmax_cross_entropy(scores, wanted).mean()
         return loss
 
-    @partial(jax.jit, donate_argnums=0, out_shardings=(lies, whole, whole))
-    def step(state: TrainState, batch: Labelled) -> tuple[TrainState, Float[Array, ""], Float[Array, ""]]:
+    @partial(jax.jit, donate_argnums=0, out_shardings=(lies, whole))
+    def step(state: TrainState, batch: Labelled) -> tuple[TrainState, StepFacts]:
         loss, gradient = _accumulated(loss_of, state.params, batch, stage.microbatches)
         updates, moments = optimizer.update(gradient, state.moments, state.params)
         if not probe.train_layers:
-            updates = jax.tree.map(lambda u, fixed: 0 * u if fixed else u, updates, probes.frozen(updates))
+            updates = jax.tree.map(lambda u, fixed: 0 * u if fixed else u, updates, frozen(updates))
         rate = learning_rate(stage, state.step)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-        return TrainState(params, moments, state.step + 1), loss, rate
+        return TrainState(params, moments, state.step + 1), StepFacts(loss, optax.global_norm(gradient), rate)
 
     @partial(jax.jit, out_shardings=whole)
     def score(params: Any, batch: Labelled) -> Hits:

@@ -57,9 +57,12 @@ def classify(
         return
     if out is None:
         raise UserError("classify needs a folder to write to: pass --out PROBE, or --dry-run to only look")
+    from trainer import hosts
     from trainer.classify import loop
 
     lines = loop.train(config, images, out, allow_other_settings=allow_other_settings)
+    if not hosts.first():
+        return
     last = lines[-1]
     click.echo(f"{last['pictures']} held-out pictures: accuracy {last['accuracy']:.2%}, among the likeliest five "
                f"{last['accuracy_of_five']:.2%}, loss {last['loss']:.3f}\nprobe: {out}")  # fmt: skip
