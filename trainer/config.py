@@ -106,7 +106,7 @@ class ComputeConfig:
 
     precision: Precision = "auto"  # of products; parameters and sums are float32. auto: bfloat16 on accelerators
     remat: Remat = "auto"  # what the backward pass computes again: nothing, all but products, all, or what memory needs
-    attention: Kernel = "auto"  # auto: cudnn on GPU, splash on TPU, blocked on CPU, each probed at the start
+    attention: Kernel = "auto"  # auto: cudnn on GPU, splash on TPU (both tried at the start), blocked on CPU
     block_tokens: int = 0  # blockwise parallel transformer: positions per block of attention and mlp; 0 for whole
     loss_chunk_tokens: int = 16_384  # logits exist for at most this many tokens of a device at once
     data: int = 0
