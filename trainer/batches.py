@@ -93,6 +93,13 @@ def spread(mesh: Mesh, rows: Int64[np.ndarray, " n"], batch_sentences: int, own:
     return jax.tree.map(place, own)
 
 
+def spread_whole(mesh: Mesh, codes: UInt16[np.ndarray, "b t"]) -> UInt16[Array, "b t"]:
+    """Lays codes over all devices that every host has read whole."""
+    rows = own_rows(mesh, len(codes))
+    laid: Array = spread(mesh, rows, len(codes), codes[rows])
+    return laid
+
+
 def read_ahead(make: Callable[[int], T], steps: range) -> Generator[T, None, None]:
     """Yields `make(step)` for each of `steps`, computed by one thread up to `AHEAD` steps early.
 

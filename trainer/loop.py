@@ -112,10 +112,11 @@ class Run:
             self.taught = self.lessons.load(self.facts.config, self.mesh)
         first = 0
         for name, stage in self.config.stages.items():
-            if state.step < first + stage.steps or not self.is_evaluated(first + stage.steps):
+            last = first + stage.steps
+            if state.step < last or (state.step == last and not self.is_evaluated(last)):
                 with memory.explained(self.config, name, self.mesh):
                     state = Stage(self, name, stage, first).train(state)
-            first += stage.steps
+            first = last
 
     def _start(self) -> TrainState:
         """Returns the newest checkpoint's state, or a fresh one; later lines of the journals are forgotten."""

@@ -22,14 +22,33 @@ def explained(config: RunConfig, stage: str, mesh: Mesh) -> Iterator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if not any(word in str(error) for word in _LACKS):
+        reason = _lack(error)
+        if reason is None:
             raise
-        reason = str(error).strip().splitlines()[0][:200].rstrip(".")
         fixes = "; ".join(f"{change} ({why})" for change, why in remedies(config, stage, mesh))
         raise UserError(
             f"out of device memory in stage {stage!r} ({reason}; {_size(config, mesh)}). Nothing saved is lost: run "
             f"the same command with one or more of: {fixes or 'a smaller --model, or more devices'}"
         ) from error
+
+
+@contextlib.contextmanager
+def advised(when: str, fix: str) -> Iterator[None]:
+    """Turns a lack of device memory in work that trains nothing into a `UserError` that says what to change."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        reason = _lack(error)
+        if reason is None:
+            raise
+        raise UserError(f"out of device memory {when} ({reason}): {fix}") from error
+
+
+def _lack(error: Exception) -> str | None:
+    """Returns the first line of an error that tells of a lack of memory, None of any other."""
+    if not any(word in str(error) for word in _LACKS):
+        return None
+    return str(error).strip().splitlines()[0][:200].rstrip(".")
 
 
 def remedies(config: RunConfig, stage: str, mesh: Mesh | AbstractMesh) -> list[tuple[str, str]]:

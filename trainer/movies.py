@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from manifests import files
 from visent.errors import UserError
 
 Video = Literal["gif", "mp4"]
@@ -63,16 +64,16 @@ def _upright(frame: Any, shape: float) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def write_movie(frames: UInt8[np.ndarray, "n h w 3"], path: Path, fps: float) -> None:
-    """Writes frames as a GIF that repeats, or as H.264 in MP4, by the name of `path`; never half a file."""
-    temporary = path.with_name(f".{path.name}")
-    try:
+    """Writes frames as a GIF that repeats, or as H.264 in MP4, by the name of `path`; never half a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with files.writing(path) as temporary:
         if path.suffix == ".gif":
-            _write_gif([Image.fromarray(frame) for frame in frames], temporary, fps)
+            _write_gif([Image.fromarray(frame) for frame in frames], Path(temporary), fps)
         else:
-            _write_mp4(frames, temporary, fps)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            _write_mp4(frames, Path(temporary), fps)
 
 
 def _write_gif(pictures: Sequence[Image.Image], path: Path, fps: float) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from manifests import files
+
 GAP = 4  # pixels between images
 GROUP_GAP = 20  # between prompt, generated and truth
 LABEL = 18  # height of a line of text
@@ -97,7 +99,10 @@ def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG under a temporary name first, so that no half picture is left."""
-    temporary = path.with_suffix(".tmp")
-    picture.save(temporary, format="PNG")
-    temporary.replace(path)
+    """Writes a PNG, never half of one.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with files.writing(path) as temporary:
+        picture.save(temporary, format="PNG")

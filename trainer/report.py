@@ -68,7 +68,7 @@ class Report:
             return
         self._run.board.scalars(step, dict(_heldout_scalars(self._stage, scores)))
         self._run.board.picture(step, f"heldout_by_position/{self._stage}", plots.by_position(scores, self._stage))
-        self._run.board.flush()  # the evaluation at a stage's end comes after its checkpoint
+        self._run.flush()  # the evaluation at a stage's end comes after its checkpoint
         self._console.print(by_task(scores, f"held-out, stage {self._stage}, step {step}"))
 
     def sheet(self, step: int, sheet: Image.Image | None) -> None:

@@ -1,6 +1,5 @@
 """The work of `visent generate`, and of the sheets drawn while training: prompts in, pictures and clips out."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,14 +10,16 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 
+from manifests import files
 from manifests.corpus import Corpus
 from manifests.lock import Lock
 from tokenizer.load import load
 from tokenizer.tokenizer import Tokenizer
 from trainer import model as llama
 from trainer import movies, pictures
-from trainer.config import ModelConfig, RunConfig
+from trainer.config import RunConfig
 from trainer.generate import Sampling, generate
+from trainer.memory import advised
 from trainer.prompts import Prompts, from_task
 from trainer.run_folder import SavedRun, open_run
 from visent.errors import UserError
@@ -114,9 +115,10 @@ def write_samples(
     Raises:
         UserError: `out` cannot be written, or `batch` is not positive.
     """
-    _make_folder(out)
+    files.make_folder(out)
     params = run.params
-    with track("generate", len(prompts.prompt), "samples") as bar:
+    lack = advised("while generating", "use a smaller --batch, or fewer images")
+    with lack, track("generate", len(prompts.prompt), "samples") as bar:
         codes = generate(params, run.config.model, prompts.prompt, prompts.new_tokens, sampling, bar.advance,
                          batch=batch, precision=run.config.compute.precision)  # fmt: skip
     samples, small = [], []
@@ -137,13 +139,13 @@ def write_samples(
     pictures.save(pictures.sheet(small, f"{prompts.name}, step {run.step}: {how}"), out / "sheet.png")
     facts = {"step": run.step, "lock_digest": run.lock.digest, "prompt": prompts.name, **sampling.__dict__,
              "sheet": "sheet.png", "samples": samples}  # fmt: skip
-    (out / "generated.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    files.write_json(out / "generated.json", facts)
     return samples
 
 
 def sample_sheet(
     params: llama.Params,
-    model: ModelConfig,
+    config: RunConfig,
     corpus: Corpus,
     tokenizer: Tokenizer,
     stage: str,
@@ -151,7 +153,10 @@ def sample_sheet(
     title: str,
     sampling: Sampling | None = None,
 ) -> Image.Image | None:
-    """Draws `count` held-out sentences of each task of a stage, continued; None where `corpus` has no row of any.
+    """Draws `count` held-out sentences of each task of a stage, continued; None where there is nothing to draw.
+
+    Tasks without a held-out row are left out, and where no token begins sentences those of single images, which would
+    begin with nothing.
 
     `corpus` reads the held-out split; its sentences and the draws are the same at every call, so that sheets of one
     run can be compared. Parameters may lie over several devices and hosts: then every host has to call this.
@@ -160,17 +165,13 @@ def sample_sheet(
     missing = corpus.missing_tasks(stage)
     for task in [name for name in corpus.task_names(stage) if name not in missing]:
         prompts = from_task(corpus, [stage], task, count)
-        codes = generate(params, model, prompts.prompt, prompts.new_tokens, how, batch=count)
+        if config.model.begin is None and not prompts.prompt.shape[1]:
+            continue
+        codes = generate(params, config.model, prompts.prompt, prompts.new_tokens, how, batch=count,
+                         precision=config.compute.precision)  # fmt: skip
         for number, sentence in enumerate(_sentences(tokenizer, prompts, codes)):
             strips.append(_strip(_shrunk(sentence), f"{task} {number}"))
     return pictures.sheet(strips, title) if strips else None
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be made ({error}): choose a folder that can be written") from error
 
 
 def _write_results(
@@ -181,7 +182,7 @@ def _write_results(
         path = f"{stem}.{video}"
         movies.write_movie(np.concatenate((sentence.given, sentence.generated))[list(clip)], out / path, fps)
         return {"clip": path}
-    (out / "images").mkdir(exist_ok=True)
+    files.make_folder(out / "images")
     paths = [f"images/{stem}-{i}.png" for i in range(len(sentence.generated))]
     for path, image in zip(paths, sentence.generated, strict=True):
         pictures.save(Image.fromarray(image), out / path)

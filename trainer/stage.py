@@ -4,9 +4,8 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from functools import partial
+from typing import TYPE_CHECKING
 
 from trainer import batches
 from trainer.choosing import choose_remat
@@ -82,7 +81,8 @@ class Stage:
 
     def _batch(self, step: int) -> batches.Batch:
         step, size, seed = step - self.first, self.config.batch_sentences, self.run.config.seed
-        batches.prefetch(self.run.corpus, self.name, step + batches.FETCHED_AHEAD, size, seed, self.rows)
+        if step + batches.FETCHED_AHEAD < self.config.steps:
+            batches.prefetch(self.run.corpus, self.name, step + batches.FETCHED_AHEAD, size, seed, self.rows)
         cache = self.run.lessons.caches.get(self.name)
         likeliest = None if cache is None else cache.read
         own = batches.batch(self.run.corpus, self.name, step, size, seed, self.rows, likeliest)
@@ -121,7 +121,7 @@ class Stage:
         assert run.heldout is not None
         assert run.tokenizer is not None
         title = f"{self.name}, step {step}"
-        sheet = sample_sheet(state.params, run.config.model, run.heldout, run.tokenizer, self.name, count, title)
+        sheet = sample_sheet(state.params, run.config, run.heldout, run.tokenizer, self.name, count, title)
         self.report.sheet(step, sheet)
 
     def _evaluate(self, state: TrainState, step: int) -> None:
@@ -131,14 +131,10 @@ class Stage:
         found = self.heldout
         scores: Mapping[str, TaskScore] = {}
         if found is not None and len(found.codes):
-            parts = batch_parts(self.run.mesh)
+            parts, put = batch_parts(self.run.mesh), partial(batches.spread_whole, self.run.mesh)
             size = heldout.batch_size(found, parts, self.config.batch_sentences // self.config.microbatches)
-            scores = heldout.score(found, self.run.config.model, self.run.evaluate, state.params, size, self._put)
+            scores = heldout.score(found, self.run.config.model, self.run.evaluate, state.params, size, put)
         self.report.evaluation(step, step - self.first, scores, self.tasks if found is None else found.missing)
-
-    def _put(self, codes: np.ndarray) -> Any:
-        rows = batches.own_rows(self.run.mesh, len(codes))
-        return batches.spread(self.run.mesh, rows, len(codes), codes[rows])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tokenizer import images
 from tokenizer.load import load, load_card
 from tokenizer.testing import tiny_tokenizer_dir
 from trainer import model as llama
-from trainer import movies, recipes, sampling
+from trainer import movies, pictures, recipes, sampling
 from trainer.checkpoint import Checkpoints, Keep
 from trainer.commands.generate import generate as command
 from trainer.config import StageConfig
@@ -229,8 +229,31 @@ def test_a_query_follows_held_out_pairs(run, tmp_path, trained, monkeypatch):
 def test_a_sheet_shows_held_out_sentences_of_every_task(trained):
     run, codec = sampling.load_run(trained[0]), load(str(trained[1]))
     corpus = Corpus(run.lock, split="val")
-    sheet = sampling.sample_sheet(run.params, run.config.model, corpus, codec, "sequences", 2, "step 3")
+    sheet = sampling.sample_sheet(run.params, run.config, corpus, codec, "sequences", 2, "step 3")
     assert sheet.width > 2 * 9 * 32
+
+
+def test_a_sheet_leaves_out_what_would_begin_with_nothing_where_no_token_begins_sentences(trained, monkeypatch):
+    run, codec = sampling.load_run(trained[0]), load(str(trained[1]))
+    config = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, begins_with=None))
+    whole = sampling.from_task
+
+    def single(corpus, stages, task, count):
+        found = whole(corpus, stages, task, count)
+        return dataclasses.replace(found, prompt=found.prompt[:, :0])
+
+    monkeypatch.setattr(sampling, "from_task", single)
+    sheet = sampling.sample_sheet(run.params, config, Corpus(run.lock, split="val"), codec, "sequences", 1, "step 3")
+    assert sheet is None
+
+
+def test_a_picture_or_clip_that_cannot_be_written_is_one_line(tmp_path):
+    frames = np.zeros((2, 16, 16, 3), np.uint8)
+    with pytest.raises(UserError, match=r"cannot write .*a\.png"):
+        pictures.save(Image.fromarray(frames[0]), tmp_path / "gone" / "a.png")
+    for name in ("a.mp4", "a.gif"):
+        with pytest.raises(UserError, match=f"cannot write .*{name}"):
+            movies.write_movie(frames, tmp_path / "gone" / name, 5.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh
 
 from trainer import recipes
 from trainer.config import ComputeConfig
-from trainer.memory import explained, remedies
+from trainer.memory import advised, explained, remedies
 from trainer.mesh import AXES, make_mesh
 from visent.errors import UserError
 
@@ -86,3 +86,11 @@ def test_other_errors_are_left_as_they_are():
         explained(config, "sequences", mesh),
     ):
         jax.numpy.ones((2**50,)).block_until_ready()
+
+
+def test_work_that_trains_nothing_says_what_to_change_too():
+    said = r"out of device memory while generating \(.+\): use a smaller --batch"
+    with pytest.raises(UserError, match=said), advised("while generating", "use a smaller --batch"):
+        jax.numpy.ones((2**50,)).block_until_ready()
+    with pytest.raises(ValueError, match="shapes"), advised("while generating", "use a smaller --batch"):
+        raise ValueError("shapes differ")

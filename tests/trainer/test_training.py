@@ -121,6 +121,11 @@ def test_an_evaluation_lost_by_a_kill_after_the_last_checkpoint_is_made_again(co
     assert (copy / "eval.jsonl").read_text() == expected
 
 
+def test_no_evaluation_of_a_stage_is_made_up_with_what_was_learned_after_it(copy, config, lock):
+    (copy / "eval.jsonl").unlink()
+    assert [line["step"] for line in train(config, lock, copy)] == [11]
+
+
 def test_another_model_or_seed_or_schedule_is_refused_with_the_difference(copy, config, lock):
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, layers=3))
     with pytest.raises(UserError, match=r"another model \(layers: 2, now 3\)"):
