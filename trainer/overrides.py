@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trainer.config import RunConfig
+from trainer.config import ComputeConfig, RunConfig
 from visent.errors import UserError, unknown
 
 _ALL = "*"
@@ -30,6 +30,18 @@ def apply(config: RunConfig, changes: Iterable[str]) -> RunConfig:
         _insert(tree, path, value)
     changed: RunConfig = _change(config, tree, "")
     return changed
+
+
+def apply_to_compute(config: RunConfig, changes: Iterable[str]) -> ComputeConfig:
+    """Returns how a saved run is computed with every `compute.x=value` applied; nothing else of it can change.
+
+    Raises:
+        UserError: as `apply`, or a change is of something else.
+    """
+    changes = list(changes)
+    if others := [change for change in changes if not change.startswith("compute.")]:
+        raise UserError(f"--set {others[0]}: expected a setting of compute; all else is as the run was trained")
+    return apply(config, changes).compute
 
 
 def _insert(tree: dict[str, Any], path: str, value: str) -> None:

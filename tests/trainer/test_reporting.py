@@ -206,6 +206,7 @@ def test_evaluate_prints_a_row_for_each_image_and_takes_other_splits_and_stages(
         (["--stage", "sequence"], "did you mean 'sequences'"),
         (["--split", "test"], "unknown split 'test': known: train, val"),
         (["--set", "compute.tensor=3"], "there are 1"),
+        (["--set", "model.layers=3"], "expected a setting of compute"),
     ],
 )
 def test_evaluate_refuses_what_it_cannot_do(done, options, message):

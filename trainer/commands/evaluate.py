@@ -48,10 +48,9 @@ def evaluate(
     found = open_run(run)
     lock = found.lock if manifest is None else plan.read_lock(manifest)
     plain = dataclasses.replace(found.config, compute=judge.here(found.config.compute))
-    config = overrides.apply(plain, changes)
     judged = judge.judge(
-        found, lock, config.compute, stages=stages, split=split,
-        sentences=sentences or config.evaluate_sentences, batch=batch,
+        found, lock, overrides.apply_to_compute(plain, changes), stages=stages, split=split,
+        sentences=sentences or found.config.evaluate_sentences, batch=batch,
     )  # fmt: skip
     written = judge.write(judged, out or files.join(run, "evaluation"))
     if as_json:

@@ -59,11 +59,9 @@ def teacher(
     from trainer.config import ComputeConfig
     from trainer.teacher import open_teacher
 
-    if others := [change for change in changes if not change.startswith("compute.")]:
-        raise UserError(f"--set {others[0]}: expected a setting of compute; the model is that of {run}")
     lock = plan.read_lock(manifest)
     saved = open_teacher(run, lock)
-    compute = overrides.apply(dataclasses.replace(saved.config, compute=ComputeConfig()), changes).compute
+    compute = overrides.apply_to_compute(dataclasses.replace(saved.config, compute=ComputeConfig()), changes)
     work = teach.Assignment(stage=stage, sentences=steps * batch, seed=seed, top_k=top_k, compute=compute,
                             tokens_at_once=tokens_at_once, part=_part(part), check=check)  # fmt: skip
     facts = teach.plan(saved, lock, work)

@@ -5,11 +5,11 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from manifests import files
@@ -22,6 +22,7 @@ from trainer.config import ComputeConfig
 from trainer.evaluate import heldout, plots
 from trainer.evaluate.scores import TaskScore
 from trainer.evaluate.tokens import make_evaluation
+from trainer.memory import advised
 from trainer.mesh import batch_parts, make_mesh
 from trainer.run_folder import SavedRun
 from visent import __version__
@@ -84,7 +85,10 @@ def judge(
     chosen = choose_kernel(run.config.model, compute, max(lock.stage(name).context for name in names), mesh)
     print(chosen.line, file=sys.stderr, flush=True)
     corpus = Corpus(lock, split=split)
-    with jax.set_mesh(mesh):
+    with (
+        jax.set_mesh(mesh),
+        advised("while evaluating", "use a smaller --batch, or --set compute.loss_chunk_tokens=1024"),
+    ):
         params = run.params(mesh)
         evaluate = make_evaluation(run.config.model, chosen.compute, mesh)
         found = {}
@@ -102,10 +106,7 @@ def judge(
 def _stage(
     name: str, held: heldout.Heldout, run: SavedRun, evaluate: Any, params: llama.Params, mesh: Mesh, batch: int | None
 ) -> StageScores:
-    def put(codes: np.ndarray) -> Any:
-        rows = batches.own_rows(mesh, len(codes))
-        return batches.spread(mesh, rows, len(codes), codes[rows])
-
+    put = partial(batches.spread_whole, mesh)
     size = heldout.batch_size(held, batch_parts(mesh), batch)
     with track(f"evaluate {name}", len(held.codes), "sentences") as bar:
         scores = heldout.score(held, run.config.model, evaluate, params, size, put, bar.advance)
