@@ -23,9 +23,10 @@ from trainer.batches import Likeliest
 from trainer.config import ComputeConfig
 from trainer.distill import TeacherModel, likeliest
 from trainer.losses import chunk_length, in_chunks, sentences_of_device
+from trainer.memory import advised
 from trainer.run_folder import SavedRun
 from trainer.teacher import check_context, free_bytes, identity, load
-from trainer.teacher_cache import FACTS, CacheFacts, in_file, is_whole, read_facts, read_receipt, write_file
+from trainer.teacher_cache import FACTS, CacheFacts, file_name, in_file, is_whole, read_facts, read_receipt, write_file
 from visent.errors import UserError
 from visent.progress import Track, track
 
@@ -90,6 +91,16 @@ def write(
         )
     if not missing:
         return 0
+    with advised("while teaching", "use a smaller --tokens-at-once, --set compute.loss_chunk_tokens=1024, or on "
+                 "several devices --set compute.fsdp=N"):  # fmt: skip
+        _write(saved, lock, work, facts, folder, missing, say)
+    return len(missing)
+
+
+def _write(
+    saved: SavedRun, lock: Lock, work: Assignment, facts: CacheFacts, folder: str, missing: list[int],
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
     mesh = meshes.make_mesh(work.compute)
     taught = load(saved, work.compute, facts.context, mesh)
     assert taught.model is not None
@@ -101,7 +112,6 @@ def write(
         for number in missing:
             inside = facts.numbers(number)
             write_file(folder, number, inside.start, _file(corpus, facts, inside, ask, mesh, work.tokens_at_once, bar))
-    return len(missing)
 
 
 def _begin(folder: str, facts: CacheFacts, work: Assignment) -> CacheFacts:
@@ -123,7 +133,7 @@ def _missing(folder: str, facts: CacheFacts, work: Assignment) -> list[int]:
     """Returns the files of this part that are not there, not whole, or shorter than they should be now."""
     missing, there = [], set(files.list_names(folder))
     for number in range(work.part[0], facts.files, work.part[1]):
-        receipt = read_receipt(folder, number) if f"{number:05d}.json" in there else None
+        receipt = read_receipt(folder, number) if f"{file_name(number)}.json" in there else None
         done = receipt is not None and receipt.sentences == len(facts.numbers(number))
         if not (done and receipt is not None and is_whole(folder, receipt, by_content=work.check)):
             missing.append(number)
