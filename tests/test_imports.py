@@ -97,3 +97,18 @@ def test_unknown_command_names_the_nearest_one(got: str) -> None:
     assert done.returncode == 2
     assert "did you mean" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "tiny"], "error: Missing option '--manifest' / '-m'; `visent train --help`"),
+        (["evaluate", "run", "--batch", "0"], "error: Invalid value for '--batch': 0 is not in the range x>=1; "),
+        (["model", "exprot"], "error: No such command 'exprot'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_too(arguments: list[str], message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "visent", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -69,12 +70,30 @@ def visent() -> None:
 
 
 def main() -> None:
-    """Runs the command line; a `UserError` becomes one line on standard error and exit status 1."""
+    """Runs the command line; an error of the user's becomes one line on standard error.
+
+    The exit status is 1 for a `UserError`, 2 for a command line that makes no sense, 130 where the user stopped it.
+    """
     keep_compiled()
     try:
-        visent.main(prog_name="visent", standalone_mode=True)
+        status = visent.main(
+            prog_name="visent", standalone_mode=False
+        )  # of a Context.exit; else what a command returns
+        sys.exit(status if isinstance(status, int) else 0)
     except UserError as error:
         if os.environ.get("VISENT_TRACEBACK"):
             raise
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _stop(str(error), 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "visent"
+        _stop(f"{error.format_message().rstrip('.')}; `{command} --help` says what there is", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _stop("stopped", 130)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(status)

@@ -63,6 +63,7 @@ def test_dry_run_prints_settings_and_costs_and_writes_nothing(manifest, tmp_path
     [
         (["train", "tinny", "-m", "x.toml"], "unknown recipe 'tinny': did you mean 'tiny'"),
         (["train", "tiny", "-m", "nothing.toml", "--out", "x"], "no manifest at nothing.toml"),
+        (["train", "tiny", "-m", "x.toml", "--dry-run", "--chips", "4"], "--chips 4 says how many of --chip"),
         (["generate", "nowhere", "--task", "edge", "--out", "x"], "nowhere has no checkpoints"),
         (["generate", "nowhere", "--out", "x"], "nowhere has no checkpoints"),
     ],

@@ -55,7 +55,7 @@ Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/,
 @click.option(
     "--chip", metavar="NAME", help='With --dry-run: for this chip, as "NVIDIA H200", in place of what is here.'
 )
-@click.option("--chips", type=click.IntRange(min=1), default=1, show_default=True, help="How many of --chip.")
+@click.option("--chips", type=click.IntRange(min=1), help="How many of --chip.  [default: 1]")
 @click.option("--allow-other-lock", is_flag=True, help="Go on from a checkpoint although the data changed.")
 @click.option("--allow-other-settings", is_flag=True, help="Go on although a stage's settings changed.")
 @on_hosts
@@ -71,7 +71,7 @@ def train(
     tokenizer: str | None,
     dry_run: bool,
     chip: str | None,
-    chips: int,
+    chips: int | None,
     allow_other_lock: bool,
     allow_other_settings: bool,
 ) -> None:
@@ -80,6 +80,8 @@ def train(
 
     if chip is not None and not dry_run:
         raise UserError("--chip is for estimates alone: add --dry-run, or leave it out to train on what is here")
+    if chips is not None and chip is None:
+        raise UserError(f'--chips {chips} says how many of --chip: name one, as --chip "NVIDIA H200"')
     recipes.find(recipe)
     lock = plan.read_lock(manifest)
     short = {"start": start, "tokenizer": tokenizer, "distill.teacher": teacher, "distill.cached": teacher_cache}
@@ -90,7 +92,7 @@ def train(
 
         open_start(config.start, config.model, lock.card)
     if dry_run:
-        _show_plan(config, chip, chips)
+        _show_plan(config, chip, chips or 1)
         return
     if out is None:
         raise UserError("train needs a folder to write to: pass --out RUN, or --dry-run to only look")
