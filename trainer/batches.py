@@ -11,12 +11,12 @@ from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Float16, Int32, Int64, UInt16
 
 from manifests.corpus import Corpus
+from manifests.lanes import MOST_LANES
 from trainer.mesh import batch_parts, over_batch
 from visent.errors import UserError
 
 AHEAD = 2  # batches ready or being read besides the one in use
 FETCHED_AHEAD = 8  # batches whose shards are being fetched before they are read
-LANES = 64  # manifests.lanes: what stands together in a batch is read from the same shards
 
 T = TypeVar("T")
 Rows = slice | Int64[np.ndarray, " n"]  # some of a batch, in its order
@@ -40,10 +40,11 @@ class Batch(NamedTuple):
 def numbers(step: int, batch_sentences: int) -> Int64[np.ndarray, " b"]:
     """Returns the numbers of the sentences of a stage's step, in the order of the batch's rows.
 
-    Sentences of one lane stand together (by the reversed bits of their lane), so that hosts that take equal parts of
-    the batch, one after the other, read different shards, and a batch does not depend on how many hosts there are.
+    Sentences of one lane, which are read from the same shards, stand together (by the reversed bits of the lane), so
+    that hosts that take equal parts of the batch, one after the other, read different shards, and a batch does not
+    depend on how many hosts there are.
     """
-    lanes = int(np.gcd(batch_sentences, LANES))
+    lanes = int(np.gcd(batch_sentences, MOST_LANES))
     bits = lanes.bit_length() - 1
     reversed_bits = np.array([int(f"{lane:0{bits}b}"[::-1], 2) if bits else 0 for lane in range(lanes)])
     return step * batch_sentences + np.argsort(reversed_bits[np.arange(batch_sentences) % lanes], kind="stable")

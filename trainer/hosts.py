@@ -133,13 +133,16 @@ def check_shared(folder: str | Path) -> None:
     """Checks that all hosts see the same folder.
 
     Raises:
-        UserError: a host does not see what the first one writes.
+        UserError: a host does not see what the first one writes, or that one cannot write.
     """
     if jax.process_count() == 1 or files.is_url(folder):
         return
     place = Path(folder, f"host-0-was-here-{_texts(os.urandom(8).hex())[0]}")
     if first():
-        place.touch()
+        try:
+            place.touch()
+        except OSError as error:
+            raise files.cannot_write(folder, error) from error
     blind = [host for host, sees in enumerate(_texts(json.dumps(_sees(place)))) if sees == "false"]
     if first():
         place.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests import files
+from visent.errors import UserError
 
 UPLOAD_SECONDS = 60.0  # an object store cannot append: the whole journal is written again, at most so often
 
@@ -55,9 +56,23 @@ class Journal:
             self._uploaded, self._at = len(self._waiting), time.monotonic()
 
     def read(self) -> list[dict[str, Any]]:
-        """Returns all whole lines; one cut short by a kill is left out."""
+        """Returns all whole lines; one cut short by a kill is left out.
+
+        Raises:
+            UserError: a line is damaged.
+        """
         lines = self._remote() if files.is_url(self.path) else self._stored()
-        return [json.loads(line) for line in lines]
+        return [self._value(number, line) for number, line in enumerate(lines, 1)]
+
+    def _value(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            value = json.loads(line)
+            return {**value, "step": int(value["step"])}
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{self.path}, line {number}, is damaged ({error}): remove that line, or the file, and run the same "
+                "command again"
+            ) from error
 
     def forget_after(self, step: int) -> None:
         """Removes the lines of steps later than `step`: a resumed run writes them again."""

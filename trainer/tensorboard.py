@@ -15,10 +15,10 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import text
 
 from manifests import files
+from trainer.journal import UPLOAD_SECONDS
 from visent.errors import UserError
 
 FLUSH_SECONDS = 10.0  # figures are on the disk after so long, and whenever a run calls `flush`
-UPLOAD_SECONDS = 60.0  # an object store cannot append: a file is uploaded whole, at most so often
 CONFIG = "config"
 
 

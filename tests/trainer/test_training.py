@@ -230,6 +230,13 @@ def test_a_journal_forgets_later_lines_and_a_line_cut_short(tmp_path):
     assert [line["step"] for line in journal.read()] == [1, 2, 9]
 
 
+@pytest.mark.parametrize("damage", ["\0\0\n", "{}\n", "3\n"])
+def test_a_damaged_line_of_a_journal_is_named(tmp_path, damage):
+    (tmp_path / "x.jsonl").write_text('{"step": 1}\n' + damage)
+    with pytest.raises(UserError, match=r"x\.jsonl, line 2, is damaged .*: remove that line"):
+        Journal(tmp_path / "x.jsonl").read()
+
+
 def test_differences_are_named_by_their_path():
     old = {"a": 1, "b": {"c": [1, {"d": 2}], "e": 0}, "gone": 1}
     new = {"a": 1, "b": {"c": [1, {"d": 3}], "e": 0, "new": 1}}
