@@ -26,6 +26,7 @@ class Window:
     def __init__(self, tasks: list[str]) -> None:
         self._tasks = tasks
         self._waiting: tuple[int, StepMetrics] | None = None
+        self._loss = math.nan
         self._clear()
 
     def add(self, step: int, metrics: StepMetrics) -> None:
@@ -76,16 +77,9 @@ class Window:
         self._began += time.monotonic() - paused
 
     @property
-    def steps(self) -> int:
-        """Steps taken in since the last line."""
-        return self._steps + (self._waiting is not None)
-
-    @property
     def loss(self) -> float:
         """The last loss known, in nats per token."""
         return self._loss
-
-    _loss = math.nan
 
     def _task(self, i: int) -> dict[str, float]:
         return _means({name: values[i] for name, values in self._sums.items()})

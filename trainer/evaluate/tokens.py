@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from trainer import mesh as meshes
 from trainer import model as llama
 from trainer.config import ComputeConfig, ModelConfig
-from trainer.losses import chunk_length
+from trainer.losses import chunk_length, in_chunks, sentences_of_device
 
 
 class TokenScores(NamedTuple):
@@ -33,17 +33,16 @@ def make_evaluation(config: ModelConfig, compute: ComputeConfig, mesh: Mesh) -> 
     @partial(jax.jit, out_shardings=meshes.replicated(mesh))
     def evaluate(params: llama.Params, codes: Any) -> TokenScores:
         model = nnx.merge(graph, llama.cast(params, compute))
-        limit = compute.loss_chunk_tokens * meshes.batch_parts(mesh)
-        return token_scores(model, codes.astype(jnp.int32), limit)
+        return token_scores(model, codes.astype(jnp.int32), compute.loss_chunk_tokens)
 
     return evaluate
 
 
 def token_scores(model: llama.Llama, codes: Int[Array, "b t"], limit_tokens: int) -> TokenScores:
-    """Predicts every code from those before it; logits exist for at most `limit_tokens` of them at once."""
+    """Predicts every code from those before it; logits exist for at most `limit_tokens` of a device at once."""
     hidden = model.before(codes)
     batch, context = codes.shape
-    length = chunk_length(batch, context, limit_tokens)
+    length = chunk_length(sentences_of_device(batch), context, limit_tokens)
 
     def chunk(part: tuple[Array, Array]) -> TokenScores:
         hidden, targets = part
@@ -51,8 +50,5 @@ def token_scores(model: llama.Llama, codes: Int[Array, "b t"], limit_tokens: int
         right = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
         return TokenScores(jax.nn.logsumexp(logits, axis=-1) - right, jnp.argmax(logits, axis=-1) == targets)
 
-    def split(x: Array) -> Array:
-        return x.reshape(batch, context // length, length, *x.shape[2:]).swapaxes(0, 1)
-
-    parts = jax.lax.map(chunk, (split(hidden), split(codes)))
+    parts = jax.lax.map(chunk, in_chunks((hidden, codes), length))
     return TokenScores(*(part.swapaxes(0, 1).reshape(batch, context) for part in parts))
