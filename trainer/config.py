@@ -39,6 +39,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "mlp", "heads", "layers", "codebook_size", "codebook_width"):
             _require(getattr(self, name) > 0, f"model.{name}", getattr(self, name), "a positive number")
+        for name in ("rope_theta", "norm_epsilon", "init_std"):
+            _require(0 < getattr(self, name) < math.inf, f"model.{name}", getattr(self, name), "a positive number")
         special, first = self.special_tokens, self.begins_with
         _require(special >= 0, "model.special_tokens", special, "0 or more")
         _require(
@@ -188,6 +190,7 @@ class StageConfig:
             _require(math.isfinite(value) and value >= 0, name, value, "0 or more")
         for name in ("beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "0 up to, not including, 1")
+        _require(0 < self.epsilon < math.inf, "epsilon", self.epsilon, "a positive number")
         _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "more than 0, or none")
 
 

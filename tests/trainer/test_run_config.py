@@ -78,6 +78,8 @@ def test_overrides_of_one_object_are_made_together():
         ("stages.images=3", "expected one of its fields, such as stages.images.steps"),
         ("compute.precision=float8", "expected auto or float32 or bfloat16"),
         ("seed", "expected path=value"),
+        ("stages.images.epsilon=-1", "epsilon is -1.0: expected a positive number"),
+        ("model.rope_theta=nan", "model.rope_theta is nan: expected a positive number"),
         ("stages.images.steps=-1", "steps is -1"),
         ("model.heads=5", "multiple of 2 x 5 heads"),
         ("seed.a=1", "expected a single value"),
