@@ -101,11 +101,21 @@ def read_bytes(path: str | Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
+        UserError: a local file cannot be read, or is a folder.
     """
     if is_url(path):
         filesystem, inner = _filesystem(str(path))
         return bytes(_patiently(lambda: filesystem.cat_file(inner), path))
-    return Path(path).read_bytes()
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:  # a part of the path is a file: all the same, nothing is there
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}; expected a file that you may read: name another"
+        ) from error
 
 
 def read_ranges(path: str | Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:

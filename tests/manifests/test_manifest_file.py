@@ -152,6 +152,14 @@ def test_mistakes_that_only_the_data_shows_are_named_too(corpus: Path) -> None:
         load(str(corpus.parent / "absent.toml"))
 
 
+def test_a_path_that_is_a_folder_or_leads_through_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory; expected a file"):
+        load(str(tmp_path))
+    with pytest.raises(UserError, match=r"no manifest at .*file"):
+        load(str(tmp_path / "file" / "manifest.toml"))
+
+
 def test_analysis_counts_what_a_task_has_and_what_its_stage_wants(corpus: Path) -> None:
     manifest = load(str(corpus))
     report = analyse(manifest, load_all(manifest), {"sequences": 100.0})
