@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from trainer import hosts
 from visent.errors import UserError
@@ -126,6 +127,37 @@ def test_a_folder_that_hosts_do_not_share_is_refused(manifest, tmp_path):
         assert code == 1
         assert "is not the same folder on every host: hosts 1 do not see what host 0 writes there" in err
     assert not [*tmp_path.rglob("host-0*"), *tmp_path.rglob("*.json")]
+
+
+PROBE = ["--model", "tiny", "--set", "model.hidden=32", "--set", "model.mlp=48", "--set", "model.heads=2",
+         "--set", "model.layers=2", "--set", "stages.classify.batch_sentences=4", "--set", "stages.classify.steps=3",
+         "--set", "stages.classify.warmup_steps=0", "--set", "log_every=1", "--set", "compute.fsdp=2",
+         "--set", "classify.image_size=16", "--set", "classify.patch=8"]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_hosts_train_and_score_one_probe(tmp_path):
+    for number in range(8):
+        path = tmp_path / "images" / ("val", "train")[number % 2] / ("dark", "light")[number // 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (30 * number,) * 3).save(path)
+    meet = ["--hosts", "2", "--coordinator", f"localhost:{free_port()}", "--host-timeout", "10"]
+    command = [sys.executable, "-m", "visent", "classify", str(tmp_path / "images"), *PROBE]
+    runs = [
+        subprocess.Popen([*command, "--out", str(tmp_path / out), *more], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, env=os.environ | ALONE | {"JAX_NUM_CPU_DEVICES": devices})
+        for out, devices, more in (
+            ("one", "2", []),
+            *(("two", "1", [*meet, "--host-id", host]) for host in "01"),
+        )
+    ]  # fmt: skip
+    found = [ended(process) for process in runs]
+    assert [code for code, _, _ in found] == [0, 0, 0], found
+    assert "4 held-out pictures" in found[1][1]
+    assert "held-out" not in found[2][1]
+    assert losses_of(tmp_path / "two") == pytest.approx(losses_of(tmp_path / "one"), rel=1e-5)
+    scores = [(tmp_path / run / "eval.jsonl").read_text().splitlines() for run in ("one", "two")]
+    assert len(scores[0]) == len(scores[1]) == 1
 
 
 @pytest.mark.slow
