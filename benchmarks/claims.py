@@ -53,11 +53,12 @@ def main() -> None:
     options = parser.parse_args()
     counts = make_corpus(options.photos, options.work)
     arms = Arms(options.work, make_manifests(options.work, options.steps * options.batch), options.steps, options.batch)
-    tables = {"balance": arms.balance(), "teacher": arms.teacher(), "order": arms.order()}
-    for name, table in tables.items():
-        show(name, table)
     facts = {"steps": options.steps, "batch_sentences": options.batch, "photos_trained_on": counts}
-    machine.save("claims", {**facts, "held-out loss, nats per token": tables})
+    tables: dict[str, Table] = {}
+    for name, compared in (("balance", arms.balance), ("order", arms.order), ("teacher", arms.teacher)):
+        tables[name] = compared()
+        show(name, tables[name])
+        machine.save("claims", {**facts, "held-out loss, nats per token": tables})
 
 
 @dataclass(frozen=True)
