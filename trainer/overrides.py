@@ -10,6 +10,12 @@ from trainer.config import ComputeConfig, RunConfig
 from visent.errors import UserError, unknown
 
 _ALL = "*"
+_NOT_TO_BE_SET = {
+    "recipe": "the recipe is the command's first argument",
+    "classify": "only `visent classify` has these settings",
+    "model.codebook_size": "it is that of the shards' tokenizer",
+    "model.codebook_width": "it is that of the shards' tokenizer",
+}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -66,6 +72,8 @@ def _change(value: Any, tree: Mapping[str, Any], path: str) -> Any:
         where = f"{path}.{name}".lstrip(".")
         if name not in current:
             raise unknown("setting", where, [f"{path}.{known}".lstrip(".") for known in names])
+        if where in _NOT_TO_BE_SET and not dataclasses.is_dataclass(current[name]):
+            raise UserError(f"--set {where}: {_NOT_TO_BE_SET[where]}; leave it out")
         changed[name] = _new_value(value, name, current[name], change, where)
     return {**current, **changed} if isinstance(value, Mapping) else dataclasses.replace(value, **changed)
 

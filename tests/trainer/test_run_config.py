@@ -83,6 +83,9 @@ def test_overrides_of_one_object_are_made_together():
         ("stages.images.steps=-1", "steps is -1"),
         ("model.heads=5", "multiple of 2 x 5 heads"),
         ("seed.a=1", "expected a single value"),
+        ("recipe=lvm", "the recipe is the command's first argument; leave it out"),
+        ("classify.patch=8", "only `visent classify` has these settings"),
+        ("model.codebook_size=8192", "that of the shards' tokenizer"),
     ],
 )
 def test_a_wrong_override_says_what_is_expected(change, message):
