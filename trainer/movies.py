@@ -14,6 +14,7 @@ from visent.errors import UserError
 
 Video = Literal["gif", "mp4"]
 _TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
+_TEXT = ("tty",)  # FFmpeg draws the letters of a text file as pictures
 _QUALITY = {"crf": "16"}  # of H.264: hardly to be told from the frames
 
 
@@ -31,7 +32,7 @@ def read_frames(path: str, most: int, fps: float, start: float = 0.0) -> list[UI
     try:
         with av.open(path, metadata_errors="ignore") as container:
             stream = container.streams.best("video")
-            if stream is None:
+            if stream is None or container.format.name in _TEXT:
                 raise UserError(f"{path} has no video: give a clip, such as .mp4, .mov, .webm or .gif")
             shape = float(getattr(stream, "sample_aspect_ratio", None) or 1)
             for time, frame in _timed(container, stream):

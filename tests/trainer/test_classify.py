@@ -263,3 +263,9 @@ def test_the_command_continues_shows_its_plan_and_sends_recipe_users_on(done, im
         CliRunner().invoke(classify, [str(images), "--model", "tiney"], catch_exceptions=False)
     with pytest.raises(UserError, match="visent classify"):
         CliRunner().invoke(visent, ["train", "classify", "-m", "manifest.toml"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("change", ["stages.classify.context=64", "distill.teacher=run", "sample_every=5"])
+def test_settings_that_a_probe_would_not_heed_are_refused(images, change):
+    with pytest.raises(UserError, match=f"--set {change}: a probe reads pictures"):
+        CliRunner().invoke(classify, [str(images), "--dry-run", "--set", change], catch_exceptions=False)

@@ -162,6 +162,12 @@ def test_a_clip_that_ends_early_has_no_truth_and_one_too_short_is_refused(run, c
         run("--clip", clip, "--fps", 2, "--frames-out", 3)
 
 
+def test_a_text_file_is_no_clip(tmp_path):
+    (tmp_path / "notes.txt").write_text("FFmpeg would draw these letters.\n" * 20)
+    with pytest.raises(UserError, match=r"notes\.txt has no video: give a clip"):
+        movies.read_frames(str(tmp_path / "notes.txt"), 2, 5.0)
+
+
 def test_pairs_of_a_person_s_own_stand_before_the_query(run, tmp_path, trained, monkeypatch):
     paths = [picture(tmp_path / f"{name}.png", shade) for name, shade in (("a", 0), ("b", 90), ("c", 160), ("d", 30))]
     more = picture(tmp_path / "query.png", 200)

@@ -51,6 +51,7 @@ def classify(
     from trainer.classify.pictures import find
 
     config = overrides.apply(_recipe(model, start), changes)
+    _refuse_idle(config)
     training = find(images, "train")
     if dry_run:
         _show_plan(config, training)
@@ -81,6 +82,21 @@ def _recipe(model: str | None, start: str | None) -> "RunConfig":
 
     trained = open_run(start).config.model
     return dataclasses.replace(recipe(trained if model is None else MODELS[model]), start=start)
+
+
+def _refuse_idle(config: "RunConfig") -> None:
+    """Refuses settings that a probe has no use for."""
+    from trainer.classify.recipe import STAGE
+
+    idle = {
+        f"stages.{STAGE}.context": config.stages[STAGE].context,
+        "distill.teacher": config.distill.teacher,
+        "distill.cached": config.distill.cached,
+        "sample_every": config.sample_every,
+    }
+    for name, value in idle.items():
+        if value:
+            raise UserError(f"--set {name}={value}: a probe reads pictures, not sentences; leave it out")
 
 
 def _show_plan(config: "RunConfig", training: "Pictures") -> None:
