@@ -104,6 +104,10 @@ def test_unknown_command_names_the_nearest_one(got: str) -> None:
     [
         (["train", "tiny"], "error: Missing option '--manifest' / '-m'; `visent train --help`"),
         (["evaluate", "run", "--batch", "0"], "error: Invalid value for '--batch': 0 is not in the range x>=1; "),
+        (
+            ["teacher", "big", "--seed", "4294967296"],
+            "error: Invalid value for '--seed': 4294967296 is not in the range 0<=x<=4294967295; ",
+        ),
         (["model", "exprot"], "error: No such command 'exprot'"),
     ],
 )

@@ -214,6 +214,13 @@ def test_evaluate_refuses_what_it_cannot_do(done, options, message):
         run_evaluate(done, *options)
 
 
+def test_evaluate_refuses_a_folder_that_is_a_file_before_it_scores(done, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(judge, "judge", None)  # it would be called in vain
+    with pytest.raises(UserError, match=r"cannot make folder .*file"):
+        run_evaluate(done, "--out", str(tmp_path / "file"))
+
+
 def test_evaluate_refuses_shards_of_another_tokenizer(done, lock):
     other = dataclasses.replace(lock, card=dataclasses.replace(lock.card, weights_sha256="f" * 64))
     with pytest.raises(UserError, match=f"trained on tokens of tokenizer {lock.card.fingerprint}, the manifest has"):

@@ -47,12 +47,14 @@ def evaluate(
 
     found = open_run(run)
     lock = found.lock if manifest is None else plan.read_lock(manifest)
+    folder = out or files.join(run, "evaluation")
+    files.make_folder(folder)  # before the work, of which nothing would be left
     plain = dataclasses.replace(found.config, compute=judge.here(found.config.compute))
     judged = judge.judge(
         found, lock, overrides.apply_to_compute(plain, changes), stages=stages, split=split,
         sentences=sentences or found.config.evaluate_sentences, batch=batch,
     )  # fmt: skip
-    written = judge.write(judged, out or files.join(run, "evaluation"))
+    written = judge.write(judged, folder)
     if as_json:
         click.echo(json.dumps(judged.to_json(), indent=1))
         return

@@ -14,7 +14,7 @@ from visent.errors import UserError
 @click.option("--stage", required=True, help="Stage of the manifest whose sentences the teacher sees.")
 @click.option("--steps", required=True, type=click.IntRange(1), help="Steps of the students' stage.")
 @click.option("--batch", required=True, type=click.IntRange(1), help="Sentences of each step.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the students' runs.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the students' runs.")
 @click.option("--top-k", default=64, show_default=True, type=click.IntRange(1), help="Likeliest codes to store.")
 @click.option("--out", required=True, help="Folder or URL for the files; goes on with what is there.")
 @click.option(
