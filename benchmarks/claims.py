@@ -72,17 +72,19 @@ class Arms:
 
     def balance(self) -> Table:
         """The tail as it is, repeated, or augmented; the rest the same."""
-        return {arm: self.score(self.train(arm, arm, start="first")) for arm in ("unbalanced", "repeated", "augmented")}
+        return {
+            arm: self.score(self.train(arm, arm, from_first=True)) for arm in ("unbalanced", "repeated", "augmented")
+        }
 
     def teacher(self) -> Table:
-        """A small student alone and with a teacher; the teacher is the model of the other arms, trained on."""
-        teacher = self.train("teacher", "augmented", start="augmented", steps=2 * self.steps)
+        """A small student alone and with a teacher, the larger model of the augmented arm."""
+        teacher = self.train("augmented", "augmented", from_first=True)
         taught = ("--teacher", teacher)
         small = {f"model.{name}": value for name, value in SMALL.items()}
         return {
             "teacher": self.score(teacher),
             "student alone": self.score(self.train("alone", "augmented", small)),
-            "student with teacher": self.score(self.train("taught", "augmented", small, more=taught)),
+            "student with teacher": self.score(self.train("taught", "augmented", small, taught)),
         }
 
     def order(self) -> Table:
@@ -108,14 +110,14 @@ class Arms:
         return self.run("first", "tiny", "augmented", settings)
 
     def train(
-        self, arm: str, manifest: str, settings: Mapping[str, object] | None = None, *, start: str | None = None,
-        steps: int | None = None, more: Sequence[object] = (),
+        self, arm: str, manifest: str, settings: Mapping[str, object] | None = None, more: Sequence[object] = (),
+        *, from_first: bool = False,
     ) -> Path:  # fmt: skip
-        """Trains on pairs; without `start` a first stage of single images comes before, as all arms have had it."""
-        mine = {"stages.sequences.steps": steps or self.steps, "stages.sequences.batch_sentences": self.batch,
-                "stages.images.steps": 0 if start else self.steps // 2,
+        """Trains on pairs, after the run of single images that arms share, or after a first stage of its own."""
+        mine = {"stages.sequences.steps": self.steps, "stages.sequences.batch_sentences": self.batch,
+                "stages.images.steps": 0 if from_first else self.steps // 2,
                 "stages.images.batch_sentences": 2 * self.batch, **(settings or {})}  # fmt: skip
-        origin = () if start is None else ("--from", self.first() if start == "first" else self.work / start)
+        origin = ("--from", self.first()) if from_first else ()
         return self.run(arm, "tiny", manifest, mine, (*origin, *more))
 
     def run(
@@ -192,9 +194,10 @@ def make_manifests(work: Path, sentences: int) -> dict[str, Path]:
                    "--max-views", MOST_VIEWS)  # fmt: skip
             if close == "augment":
                 visent("tokenize", "--views-from", path)
-    ordered = made["ordered"] = work / "ordered.toml"
-    if not ordered.exists():
-        ordered.write_text(manifest(sentences, stages=tuple(TASKS)))
+    path = made["ordered"] = work / "ordered.toml"
+    if not path.exists():
+        path.write_text(manifest(sentences, stages=tuple(TASKS)))
+        visent("manifest", "balance", path, "--close-with", "augment", "--max-views", MOST_VIEWS)
     return made
 
 
