@@ -7,8 +7,8 @@ of a hundredth. All three share one held-out set of other photos. Every arm trai
 of tokens from the same first stage (single images), through `visent` commands, and is scored by its loss on the
 held-out sentences of each task, in nats per token.
 
-1. DeLVM, section 3.2: a tail lifted by augmented views beats one lifted by repetition, and both beat no balance.
-2. DeLVM, section 3.3: a small model with a teacher beats the same model without.
+1. DeLVM: a tail lifted by augmented views, by repetition, or left as it is.
+2. DeLVM: a small model with a teacher, and the same model without.
 3. LVM-Lite: the order of tasks. Mixed, or one after the other, with and without a rescaled learning rate.
 
 Rerunning continues what is there. Without --photos, crops of the photos that scikit-image and scikit-learn carry.

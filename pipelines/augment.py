@@ -25,7 +25,7 @@ class Augmentation:
     turned. All draws are uniform.
     """
 
-    crop_area: tuple[float, float] | None = None  # of the largest square; random resized crop (DeLVM, section 3.2)
+    crop_area: tuple[float, float] | None = None  # of the largest square; random resized crop (DeLVM)
     window: int | None = None  # side in pixels of a random square of the picture, which is then scaled
     six_crops: int | None = None  # side in pixels: views 1 to 6 are DeLVM's SixCrop of SA-1B
     flip: float = 0.0  # probability of mirroring left and right

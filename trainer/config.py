@@ -127,7 +127,7 @@ class ComputeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """A teacher (DeLVM section 3.3): cross-entropy x `cross_entropy` + T squared x KL(teacher, student) x `divergence`.
+    """A teacher (DeLVM): cross-entropy x `cross_entropy` + T squared x KL(teacher, student) x `divergence`.
 
     The teacher is either a run, whose newest checkpoint is computed beside the student, or a folder of the likeliest
     codes that `visent teacher` wrote before.

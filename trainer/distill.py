@@ -1,4 +1,4 @@
-"""Distillation (DeLVM section 3.3): how far a student's predictions are from a teacher's.
+"""Distillation (DeLVM): how far a student's predictions are from a teacher's.
 
 The divergence is KL(teacher || student), the direction of DeLVM's code (InternLM's `KLDivLoss`), a mean over all
 positions of true sentences, over the codes of the codebook: special tokens are never predicted, and models with other
