@@ -93,9 +93,7 @@ def make_step(
 
     @partial(jax.jit, donate_argnums=0, out_shardings=(lies, meshes.replicated(mesh)))
     def step(state: TrainState, batch: Batch, taught: llama.Params | None = None) -> tuple[TrainState, StepMetrics]:
-        loss, sums, gradient = _accumulated(
-            partial(gradient_of, taught=taught), state.params, batch, stage.microbatches
-        )
+        loss, sums, gradient = accumulated(partial(gradient_of, taught=taught), state.params, batch, stage.microbatches)
         updates, moments = optimizer.update(gradient, state.moments, state.params)
         rate = learning_rate(stage, state.step - first_step)
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
@@ -124,17 +122,18 @@ def _objective(config: RunConfig, teacher: TeacherModel | None) -> Callable[...,
     return objective
 
 
-def _accumulated(gradient_of: Any, params: llama.Params, batch: Batch, parts: int) -> tuple[Any, SentenceSums, Any]:
-    """Returns mean loss, sums by sentence in the batch's order, and mean gradient, of `parts` microbatches in turn.
+def accumulated(gradient_of: Any, params: Any, batch: Any, parts: int) -> tuple[Any, Any, Any]:
+    """Returns mean loss, what is reported of each row in the batch's order, and mean gradient, of `parts` microbatches.
 
-    Row i belongs to microbatch i mod parts, so that every device has an equal part of each.
+    `gradient_of` is `jax.value_and_grad(..., has_aux=True)` of parameters and a batch, any tree of arrays of rows. Row
+    i belongs to microbatch i mod parts, so that every device has an equal part of each.
     """
     if parts == 1:
         (loss, sums), gradient = gradient_of(params, batch)
         return loss, sums, gradient
     split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
-    def add(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], SentenceSums]:
+    def add(carry: tuple[Any, Any], part: Any) -> tuple[tuple[Any, Any], Any]:
         (loss, sums), gradient = gradient_of(params, part)
         return (carry[0] + loss / parts, jax.tree.map(lambda a, g: a + g / parts, carry[1], gradient)), sums
 

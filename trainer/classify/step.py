@@ -17,7 +17,7 @@ from trainer.classify.model import frozen
 from trainer.classify.recipe import STAGE
 from trainer.config import RunConfig
 from trainer.optimizer import direction, learning_rate
-from trainer.step import TrainState
+from trainer.step import TrainState, accumulated
 
 
 class Labelled(NamedTuple):
@@ -68,17 +68,18 @@ def make_step(config: RunConfig, classes: int, mesh: Mesh) -> tuple[Callable[...
     lies = meshes.layout(mesh, jax.eval_shape(partial(init_state, config, classes)))
     whole = meshes.replicated(mesh)
 
-    def loss_of(params: Any, batch: Labelled) -> Float[Array, ""]:
+    def loss_of(params: Any, batch: Labelled) -> tuple[Float[Array, ""], tuple[()]]:
         if not probe.train_layers:  # their gradient would count in clipping
             params = jax.tree.map(lambda p, fixed: jax.lax.stop_gradient(p) if fixed else p, params, frozen(params))
         scores = nnx.merge(graph, params)(batch.images)
         wanted = optax.smooth_labels(jax.nn.one_hot(batch.labels, classes), probe.label_smoothing)
-        loss: Float[Array, ""] = optax.softmax_cross_entropy(scores, wanted).mean()
-        return loss
+        return optax.softmax_cross_entropy(scores, wanted).mean(), ()
+
+    gradient_of = jax.value_and_grad(loss_of, has_aux=True)
 
     @partial(jax.jit, donate_argnums=0, out_shardings=(lies, whole))
     def step(state: TrainState, batch: Labelled) -> tuple[TrainState, StepFacts]:
-        loss, gradient = _accumulated(loss_of, state.params, batch, stage.microbatches)
+        loss, _, gradient = accumulated(gradient_of, state.params, batch, stage.microbatches)
         updates, moments = optimizer.update(gradient, state.moments, state.params)
         if not probe.train_layers:
             updates = jax.tree.map(lambda u, fixed: 0 * u if fixed else u, updates, frozen(updates))
@@ -95,15 +96,3 @@ def make_step(config: RunConfig, classes: int, mesh: Mesh) -> tuple[Callable[...
         return Hits(loss, right[:, 0].astype(jnp.float32), right.any(axis=1).astype(jnp.float32))
 
     return step, score
-
-
-def _accumulated(loss_of: Any, params: Any, batch: Labelled, parts: int) -> tuple[Float[Array, ""], Any]:
-    """Returns mean loss and gradient of `parts` microbatches in turn."""
-    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
-
-    def add(sums: Any, part: Labelled) -> tuple[Any, None]:
-        return jax.tree.map(lambda a, b: a + b / parts, sums, jax.value_and_grad(loss_of)(params, part)), None
-
-    zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    found: tuple[Float[Array, ""], Any] = jax.lax.scan(add, zeros, split)[0]
-    return found
