@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,47 @@ def list_names(folder: str | Path) -> list[str]:
     else:
         names = [entry.name for entry in Path(folder).iterdir()] if Path(folder).is_dir() else []
     return sorted(entry for entry in names if not entry.startswith(TEMPORARY))
+
+
+def list_sizes(folder: str | Path) -> dict[str, int]:
+    """Returns the bytes of every file in a folder by its name, of a bucket with one listing; no temporary files.
+
+    An absent folder is empty.
+    """
+    if is_url(folder):
+        filesystem, inner = _filesystem(str(folder))
+        filesystem.invalidate_cache(inner)
+        try:
+            entries = _patiently(lambda: filesystem.ls(inner, detail=True), folder)
+        except FileNotFoundError:
+            entries = []
+        sizes = {name(entry["name"]): int(entry["size"] or 0) for entry in entries if entry["type"] == "file"}
+    else:
+        with os.scandir(folder) if Path(folder).is_dir() else nullcontext(()) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    return {entry: sizes[entry] for entry in sorted(sizes) if not entry.startswith(TEMPORARY)}
+
+
+def read_many(folder: str | Path, names: Sequence[str]) -> list[bytes | None]:
+    """Returns the content of many small files of one folder, None for those that are not there.
+
+    Of a bucket, many are asked for at once.
+    """
+    if not is_url(folder):
+        return [_read_if_there(Path(folder, entry)) for entry in names]
+    filesystem, inner = _filesystem(str(folder))
+    paths = [f"{inner.rstrip('/')}/{entry}" for entry in names]
+    found = filesystem.cat(paths, on_error="return") if len(paths) > 1 else {}
+    again = (entry for entry, path in zip(names, paths, strict=True) if not isinstance(found.get(path), bytes))
+    late = {entry: _read_if_there(join(folder, entry)) for entry in again}
+    return [late[entry] if entry in late else found[path] for entry, path in zip(names, paths, strict=True)]
+
+
+def _read_if_there(path: str | Path) -> bytes | None:
+    try:
+        return read_bytes(path)
+    except FileNotFoundError:
+        return None
 
 
 def make_folder(folder: str | Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from manifests import files
+from manifests.receipts import read_receipts
 from manifests.schema import Schema
-from manifests.shards import Format, ShardInfo, read_receipt, shard_name
+from manifests.shards import Format, ShardInfo, shard_name
 from pipelines.annotate.annotators import checked_annotators, model, role
 from pipelines.annotate.networks import Weights, weights
 from pipelines.augment import STANDARD, Augmentation
@@ -178,10 +179,10 @@ def difference(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def finished(job: Job, work: Work, digest: str) -> ShardInfo | None:
-    """Returns the receipt of a shard that is done under this configuration, or None."""
-    info = read_receipt(job.out, work.file(job.format))
-    return info if info is not None and info.config_digest == digest else None
+def finished(job: Job, shards: Sequence[str], digest: str) -> dict[str, ShardInfo]:
+    """Returns the receipts, by file name, of those of `shards` that are done under this configuration."""
+    found = read_receipts(job.out, shards)
+    return {name: info for name, info in found.items() if info.config_digest == digest}
 
 
 def _annotators(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,10 +12,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from manifests import files
 from manifests.dataset import DatasetFacts, has_facts, load_facts, write_facts
 from manifests.missing import remember_rate
-from manifests.shards import ShardInfo, read_receipt
+from manifests.receipts import read_receipts
+from manifests.shards import ShardInfo
+from pipelines.dofn import pictures_in
 from pipelines.encoder import pictures_encoded
 from pipelines.job import (
-    SHARD_ENDINGS,
     Job,
     Work,
     configuration,
@@ -25,7 +26,7 @@ from pipelines.job import (
     list_units,
     settle,
 )
-from pipelines.runner import Ran, beam_options, pictures_in, run, runs_here
+from pipelines.runner import Ran, beam_options, run, runs_here
 from pipelines.sources.base import Unit
 from visent.errors import UserError
 from visent.progress import Track, track
@@ -68,7 +69,7 @@ def tokenize(job: Job, beam_arguments: Sequence[str] = (), max_reject_fraction: 
     digest = files.digest_json(config)
     with _alone(job.out):
         kept, ran, seconds = _run_missing(job, [Work(unit=unit) for unit in units], digest, options)
-        shards = [_receipt(job, Work(unit=unit), digest) for unit in units]
+        shards = _all_receipts(job, units, digest)
         _check_rejects(job, shards, max_reject_fraction)
         views = [shard for shard in load_facts(job.out).shards if shard.first_view] if has_facts(job.out) else []
         facts = DatasetFacts(name=job.name, schema=job.schema, shards=[*shards, *views], config=config)
@@ -118,20 +119,26 @@ def _missing_views(units: Sequence[Unit], shards: Sequence[ShardInfo], views: in
 
 def _receipts(folder: str, digest: str) -> list[ShardInfo]:
     """Reads every receipt of this configuration in the folder."""
-    found = (read_receipt(folder, name) for name in files.list_names(folder) if name.endswith(SHARD_ENDINGS))
-    return [info for info in found if info is not None and info.config_digest == digest]
+    return [info for info in read_receipts(folder).values() if info.config_digest == digest]
 
 
-def _receipt(job: Job, work: Work, digest: str) -> ShardInfo:
-    info = finished(job, work, digest)
-    if info is None:
-        raise UserError(f"{job.out} lost {work.file(job.format)} while the job ran; run the same command again")
-    return info
+def _all_receipts(job: Job, units: Sequence[Unit], digest: str) -> list[ShardInfo]:
+    """Returns the receipts of view 0 of all units, in their order.
+
+    Raises: `UserError` when one is not there.
+    """
+    wanted = [Work(unit=unit).file(job.format) for unit in units]
+    found = finished(job, wanted, digest)
+    for file in wanted:
+        if file not in found:
+            raise UserError(f"{job.out} lost {file} while the job ran; run the same command again")
+    return [found[file] for file in wanted]
 
 
 def _run_missing(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> tuple[int, Ran, float]:
     """Runs what has no receipt, with progress; returns how many were done before, the report and the seconds."""
-    todo = [work for work in works if finished(job, work, digest) is None]
+    done = finished(job, [work.file(job.format) for work in works], digest)
+    todo = [work for work in works if work.file(job.format) not in done]
     started = time.monotonic()
     if not todo:
         return len(works), Ran(pictures=0, startup_seconds=0.0), 0.0
@@ -170,12 +177,9 @@ class _Poll:
         self._progress.advance(max(pictures - self._progress.done, 0), note)
 
     def _look_for_receipts(self) -> None:
-        there = set(files.list_names(self._job.out))
-        for file in [file for file in self._waiting if file in there]:
-            info = finished(self._job, self._waiting[file], self._digest)
-            if info is not None:
-                self._seen += pictures_in(info, self._job.schema)
-                del self._waiting[file]
+        for file, info in finished(self._job, list(self._waiting), self._digest).items():
+            self._seen += pictures_in(info, self._job.schema)
+            del self._waiting[file]
 
 
 def _check_rejects(job: Job, shards: Sequence[ShardInfo], limit: float) -> None:

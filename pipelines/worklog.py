@@ -1,0 +1,81 @@
+"""What workers say of each shard, beside the dataset: `log/<shard>.json`, for `visent status` and `visent report`.
+
+The log is no part of the dataset: times differ between runs, and whoever removes it loses nothing else.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from manifests import files
+
+FOLDER = "log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardLog:
+    """One shard's making. Times in seconds since 1970; `seconds` by stage, threads added up, so they may exceed the wall.
+
+    A log that says "running" is of a worker at work, or of one that died.
+    """
+
+    shard: str  # file name
+    state: Literal["running", "done", "failed"] = "running"
+    host: str = ""
+    pid: int = 0
+    started: float = 0.0
+    ended: float | None = None
+    pictures: int = 0  # encoded, all roles and frames
+    rows: int = 0
+    rejects: Mapping[str, int] = field(default_factory=dict)  # reason -> examples
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)  # read, decode, annotate, encode, write
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return asdict(self)
+
+
+def log_name(shard: str) -> str:
+    """Returns where a shard's log lies below the dataset's folder."""
+    return f"{FOLDER}/{shard.rsplit('.', 1)[0]}.json"
+
+
+def begin(folder: str, shard: str) -> ShardLog:
+    """Says that this process has begun a shard."""
+    log = ShardLog(shard=shard, host=socket.gethostname(), pid=os.getpid(), started=time.time())
+    _write(folder, log)
+    return log
+
+
+def end(folder: str, log: ShardLog, state: Literal["done", "failed"], **known: Any) -> ShardLog:
+    """Says how a shard ended; `known` are further fields of the log."""
+    ended = replace(log, state=state, ended=time.time(), **known)
+    _write(folder, ended)
+    return ended
+
+
+def _write(folder: str, log: ShardLog) -> None:
+    files.make_folder(files.join(folder, FOLDER))
+    files.write_json(files.join(folder, log_name(log.shard)), log.to_json())
+
+
+def read_logs(folder: str) -> dict[str, ShardLog]:
+    """Returns the logs by the shard's file name; what is no log (cut, of another version) is left out."""
+    place = files.join(folder, FOLDER)
+    names = [name for name in files.list_sizes(place) if name.endswith(".json")]
+    logs = (_parsed(text) for text in files.read_many(place, names) if text is not None)
+    return {log.shard: log for log in logs if log is not None}
+
+
+def _parsed(text: bytes) -> ShardLog | None:
+    try:
+        return ShardLog(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
