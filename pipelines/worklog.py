@@ -18,7 +18,7 @@ FOLDER = "log"
 
 @dataclass(frozen=True, kw_only=True)
 class ShardLog:
-    """One shard's making. Times in seconds since 1970; `seconds` by stage, threads added up, so they may exceed the wall.
+    """One shard's making. Times in seconds since 1970; `seconds` by stage, of all threads: they may exceed the wall.
 
     A log that says "running" is of a worker at work, or of one that died.
     """
