@@ -107,7 +107,7 @@ def read_many(folder: str | Path, names: Sequence[str]) -> list[bytes | None]:
     Of a bucket, many are asked for at once.
     """
     if not is_url(folder):
-        return [_read_if_there(Path(folder, entry)) for entry in names]
+        return [_read_if_there(f"{folder}/{entry}") for entry in names]
     filesystem, inner = _filesystem(str(folder))
     paths = [f"{inner.rstrip('/')}/{entry}" for entry in names]
     found = filesystem.cat(paths, on_error="return") if len(paths) > 1 else {}
@@ -148,7 +148,8 @@ def read_bytes(path: str | Path) -> bytes:
         filesystem, inner = _filesystem(str(path))
         return bytes(_patiently(lambda: filesystem.cat_file(inner), path))
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:  # noqa: PTH123 - twice as fast as a Path, and there may be 100,000
+            return file.read()
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:  # a part of the path is a file: all the same, nothing is there
@@ -317,8 +318,26 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file atomically, indented, keys in the order given."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Writes a JSON file atomically, indented, keys in the order given; see `indented`."""
+    write_bytes(path, (indented(value) + "\n").encode())
+
+
+def indented(value: Any, depth: int = 0) -> str:
+    """Returns the JSON text of a value: objects indented, lists on one line, lists of objects with a line for each.
+
+    So a shard is a line of `dataset.json`, and 100,000 of them take a second: `json` itself indents ten times slower.
+    """
+    inner, end = "\n" + " " * (depth + 1), "\n" + " " * depth
+    if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
+        entries = [f"{inner}{_on_one_line(key)}: {indented(entry, depth + 1)}" for key, entry in value.items()]
+        return "{" + ",".join(entries) + end + "}"
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return "[" + ",".join(inner + _on_one_line(entry) for entry in value) + end + "]"
+    return _on_one_line(value)
+
+
+def _on_one_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def cannot_write(path: str | Path, error: OSError) -> UserError:

@@ -112,7 +112,7 @@ class Lock:
     stages: Mapping[str, LockedStage]
     base: str
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 over the canonical JSON of everything but `base`: no times, no absolute paths of this machine."""
         return files.digest_json(self.to_json())

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from types import ModuleType, TracebackType
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -45,8 +45,9 @@ class ShardInfo:
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` reads them back."""
         lengths = {str(length): count for length, count in sorted(self.frames.items())}
-        return asdict(self) | {"rows_per_view": list(self.rows_per_view), "frames": lengths,
-                               "rejects": dict(sorted(self.rejects.items()))}  # fmt: skip
+        plain = {name: getattr(self, name) for name in _FIELDS}  # `asdict` takes ten times as long
+        return plain | {"rows_per_view": list(self.rows_per_view), "frames": lengths,
+                        "rejects": dict(sorted(self.rejects.items())), "made_with": dict(self.made_with)}  # fmt: skip
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ShardInfo":
@@ -55,12 +56,14 @@ class ShardInfo:
         Raises:
             UserError: fields are missing or unknown.
         """
-        known = {f.name for f in fields(cls)}
-        if set(value) != known:
-            odd = sorted(set(value) ^ known)
+        if value.keys() != _FIELDS.keys():
+            odd = sorted(value.keys() ^ _FIELDS.keys())
             raise UserError(f"receipt of {value.get('file')!r}: missing or unknown fields {odd}; tokenize it again")
         lengths = {int(length): count for length, count in value["frames"].items()}
         return cls(**{**value, "rows_per_view": tuple(value["rows_per_view"]), "frames": lengths})
+
+
+_FIELDS = dict.fromkeys(f.name for f in fields(ShardInfo))  # in their order
 
 
 def shard_name(unit: str, views: tuple[int, int] = (0, 0), format: Format = "parquet") -> str:
