@@ -101,6 +101,32 @@ def list_sizes(folder: str | Path) -> dict[str, int]:
     return {entry: sizes[entry] for entry in sorted(sizes) if not entry.startswith(TEMPORARY)}
 
 
+def list_entries(folder: str | Path) -> dict[str, int | None]:
+    """Returns what lies in a folder of a bucket, with one listing: the bytes of each file by name, None for a folder.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    filesystem, inner = _filesystem(str(folder))
+    filesystem.invalidate_cache(inner)
+    found = _patiently(lambda: filesystem.ls(inner, detail=True), folder)
+    entries = (entry for entry in found if entry["name"].strip("/") != inner.strip("/"))  # a marker of the folder
+    return {name(entry["name"]): int(entry["size"] or 0) if entry["type"] == "file" else None for entry in entries}
+
+
+def entry_of(path: str | Path) -> tuple[int | None, str]:
+    """Returns the bytes of a file in a bucket (None for a folder), and text that is another once it was changed.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    filesystem, inner = _filesystem(str(path))
+    filesystem.invalidate_cache(inner)
+    entry = _patiently(lambda: filesystem.info(inner), path)
+    version = hashlib.sha256(str(sorted(entry.items(), key=str)).encode()).hexdigest()
+    return (int(entry["size"] or 0), version) if entry["type"] == "file" else (None, "")
+
+
 def read_many(folder: str | Path, names: Sequence[str]) -> list[bytes | None]:
     """Returns the content of many small files of one folder, None for those that are not there.
 
