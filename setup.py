@@ -40,15 +40,20 @@ EXTRAS = {
     "huggingface": ["datasets>=5"],
     # Tokenizers by their Hugging Face id.
     "hub": ["huggingface_hub>=0.30"],
+    # Buckets of S3; those of Google need nothing more.
+    "s3": ["s3fs>=2026.1"],
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
     # Strangers that read our files, and the tools of `make check`.
     "dev": [
         "beartype>=0.22",
         "datasets>=5",
+        "flask>=3",  # moto's server; its extra [server] brings all of Amazon's services
+        "flask-cors>=5",
         "gcp-storage-emulator>=2026.7",
         "grain>=0.2.18",
         "hypothesis>=6.100",
+        "moto[s3]>=5.1",
         "mypy>=1.15",
         "onnx>=1.17",
         "psutil>=7",
@@ -62,7 +67,7 @@ EXTRAS = {
     "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
 }
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
-EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
+EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["s3"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
 
 setup(
     name="visent",
