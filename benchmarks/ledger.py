@@ -98,7 +98,7 @@ def visent(root: Path, pictures: int) -> dict[str, float]:
     out = root / "corpus"
     summary = tokenize(Job(out=str(out), name="imagenet", source=source, annotate=("edge", "holes", "gray")))
     assert (summary.rows, summary.rejects) == (pictures, {})
-    stored = sum(path.stat().st_size for path in out.iterdir())
+    stored = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
     return entry(summary.pictures / pictures, stored / pictures)
 
 

@@ -4,15 +4,20 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
-from pipelines.encoder import shared_encoder
+from pipelines import worklog
+from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job, Work
+from pipelines.logs import tell
+from pipelines.meter import Meter
 from pipelines.units import tokenize_unit
+from pipelines.worklog import ShardLog
 from visent.errors import UserError
 
 NAMESPACE = "visent"  # of all counters
@@ -28,8 +33,6 @@ class TokenizeUnit(beam.DoFn):
     def __init__(self, job: Job, digest: str, started: float) -> None:
         self._job, self._digest, self._started = job, digest, started
         self._begun = self._failed = False
-        self._ready = Metrics.distribution(NAMESPACE, "ready_ms")
-        self._pictures = Metrics.counter(NAMESPACE, "pictures")
         self._errors = Metrics.string_set(NAMESPACE, "errors")
 
     def process(self, element: str) -> Iterator[str]:
@@ -37,17 +40,67 @@ class TokenizeUnit(beam.DoFn):
         if self._failed:
             return
         try:
-            encoder = shared_encoder(self._job.tokenizer, self._job.preset, self._job.precision)
-            if not self._begun:
-                self._begun = True
-                self._ready.update(round(max(time.time() - self._started, 0) * 1000))
-            info = tokenize_unit(self._job, Work.from_json(element), self._digest, encoder)
+            info = self._shard(Work.from_json(element), self._encoder())
         except UserError as error:
             self._failed = True
             self._errors.add(str(error))
             return
-        self._pictures.inc(pictures_in(info, self._job.schema))
         yield json.dumps(info.to_json())
+
+    def _encoder(self) -> Encoder:
+        """Returns the process's encoder.
+
+        Raises: `UserError` when the tokenizer is gone, or is not the one that the job was started with.
+        """
+        job = self._job
+        encoder = shared_encoder(job.tokenizer, job.preset, job.precision)
+        if encoder.card.fingerprint != job.card.fingerprint:
+            raise UserError(
+                f"tokenizer {job.tokenizer} is {encoder.card.fingerprint} in a worker, the job was started with "
+                f"{job.card.fingerprint}: put that one back, or tokenize into another folder"
+            )
+        if not self._begun:
+            self._begun = True
+            _distribution("ready", max(time.time() - self._started, 0))
+            tell("worker ready", tokenizer=job.tokenizer, batch=encoder.batch_size, **encoder.made_with)
+        return encoder
+
+    def _shard(self, work: Work, encoder: Encoder) -> ShardInfo:
+        """Makes one shard, and writes its log before and after."""
+        job, meter, busy = self._job, Meter(), encoder.clock.busy
+        begun = worklog.begin(job.out, work.file(job.format))
+        try:
+            info = tokenize_unit(job, work, self._digest, encoder, meter)
+        except Exception as error:
+            with suppress(UserError):  # what went wrong first is what counts
+                worklog.end(job.out, begun, "failed", error=str(error) or type(error).__name__)
+            tell("shard failed", failed=True, shard=begun.shard, error=str(error))
+            raise
+        log = worklog.end(
+            job.out, begun, "done", pictures=pictures_in(info, job.schema), rows=info.rows, rejects=info.rejects,
+            bytes_read=meter.bytes_read or sum(item.size for item in work.unit.items), bytes_written=info.bytes,
+            seconds=meter.seconds, encoder_busy=round(encoder.clock.busy - busy, 4),
+        )  # fmt: skip
+        _count(log)
+        tell("shard done", **log.to_json())
+        return info
+
+
+def _count(log: ShardLog) -> None:
+    """Adds a finished shard to the job's counters and distributions, as Beam's runners show them."""
+    counts = {"shards": 1, "pictures": log.pictures, "rows": log.rows, "rejects": sum(log.rejects.values()),
+              "bytes_read": log.bytes_read, "bytes_written": log.bytes_written,
+              **{f"rejects_{reason}": count for reason, count in log.rejects.items()}}  # fmt: skip
+    for name, count in counts.items():
+        Metrics.counter(NAMESPACE, name).inc(count)
+    _distribution("shard", log.wall)
+    _distribution("encoder_busy", log.encoder_busy)
+    for stage, seconds in log.seconds.items():
+        _distribution(stage, seconds)
+
+
+def _distribution(name: str, seconds: float) -> None:
+    Metrics.distribution(NAMESPACE, f"{name}_ms").update(round(1000 * seconds))
 
 
 def pictures_in(info: ShardInfo, schema: Schema) -> int:

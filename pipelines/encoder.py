@@ -11,6 +11,7 @@ from jaxtyping import UInt8, UInt16
 
 from pipelines.batches import IN_FLIGHT, in_batches
 from pipelines.examples import Squares
+from pipelines.meter import Clock, Meter
 from pipelines.sources.base import Reject
 from tokenizer.load import load
 from tokenizer.tokenizer import Tokenizer
@@ -34,16 +35,22 @@ class Encoder:
         self._tokenizer = tokenizer
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="encode")
         self._counting = threading.Lock()
+        self.clock = Clock()  # runs while any batch is at work
         size = tokenizer.card.image_size
         tokenizer.encode(np.zeros((1, size, size, 3), np.uint8))  # compiles, so that start-up ends here
 
-    def submit(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> "Future[np.ndarray]":
+    def submit(self, pictures: UInt8[np.ndarray, "n s s 3"], meter: Meter) -> "Future[np.ndarray]":
         """Starts to encode; the result is uint16[n tokens_per_image]."""
-        return self._threads.submit(self.encode, pictures)
+        return self._threads.submit(self._timed, pictures, meter)
+
+    def _timed(self, pictures: UInt8[np.ndarray, "n s s 3"], meter: Meter) -> UInt16[np.ndarray, "n t"]:
+        with meter.at("encode"):
+            return self.encode(pictures)
 
     def encode(self, pictures: UInt8[np.ndarray, "n s s 3"]) -> UInt16[np.ndarray, "n t"]:
         """Returns the codes of the pictures."""
-        codes = self._tokenizer.encode(pictures)
+        with self.clock.running():
+            codes = self._tokenizer.encode(pictures)
         with self._counting:
             self.pictures += len(pictures)
         return codes

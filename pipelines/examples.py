@@ -12,6 +12,7 @@ from PIL import Image
 from pipelines.annotate.annotators import DRAWN, drawing
 from pipelines.augment import LARGEST_ASPECT, STANDARD, Augmentation, geometry
 from pipelines.geometry import Geometry, cut, cut_scaled, scaled_whole
+from pipelines.meter import Meter
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
 from tokenizer.images import ImageError
 
@@ -46,28 +47,36 @@ class Squares:
     shown: Geometry | None = None  # what is cut out of what they draw
 
 
-def squares(example: Example, look: Look, views: Sequence[int]) -> list[Squares] | Reject:
-    """Makes the squares of some views from one decoding; whatever is wrong with the media comes as a reject."""
+def squares(example: Example, look: Look, views: Sequence[int], meter: Meter | None = None) -> list[Squares] | Reject:
+    """Makes the squares of some views from one decoding; whatever is wrong with the media comes as a reject.
+
+    `meter` is told what decoding and drawing take.
+    """
     stage: Literal["decode", "align"] = "decode"
+    meter = meter or Meter()
     try:
-        media = decoded(example, look.roles)
-        stage = "align"
-        shape = _common_shape(media)
+        with meter.at("decode"):
+            media = decoded(example, look.roles)
+            stage = "align"
+            shape = _common_shape(media)
     except ImageError as error:
         return Reject(key=example.key, source=example.source, stage=stage, reason=error.reason, detail=str(error))
-    return [_view(example, look, view, media, shape) for view in views]
+    return [_view(example, look, view, media, shape, meter) for view in views]
 
 
-def _view(example: Example, look: Look, view: int, media: Mapping[str, Frames], shape: tuple[int, int]) -> Squares:
-    shown = geometry(look.dataset, example.key, view, shape, look.preset, look.size, look.augment)
-    pictures = {
-        role: np.stack([cut(frame, shown, nearest=_is_exact(example.media[role])) for frame in media[role]])
-        for role in look.roles
-    }
-    whole = [scaled_whole(frame, shown) for frame in media[look.roles[0]]] if look.annotate else []
-    for annotator in look.annotate:
-        if annotator in DRAWN:
-            draw = drawing(annotator)
+def _view(
+    example: Example, look: Look, view: int, media: Mapping[str, Frames], shape: tuple[int, int], meter: Meter
+) -> Squares:
+    with meter.at("decode"):
+        shown = geometry(look.dataset, example.key, view, shape, look.preset, look.size, look.augment)
+        pictures = {
+            role: np.stack([cut(frame, shown, nearest=_is_exact(example.media[role])) for frame in media[role]])
+            for role in look.roles
+        }
+        whole = [scaled_whole(frame, shown) for frame in media[look.roles[0]]] if look.annotate else []
+    for annotator in filter(DRAWN.__contains__, look.annotate):
+        draw = drawing(annotator)
+        with meter.at("annotate"):
             pictures[annotator] = np.stack([cut_scaled(draw(frame, example.key), shown) for frame in whole])
     networks = any(annotator not in DRAWN for annotator in look.annotate)
     size = {"source": example.source, "size": [shape[1], shape[0]]}

@@ -14,6 +14,7 @@ from pipelines.annotate.networks import annotated
 from pipelines.encoder import Encoder, encoded
 from pipelines.examples import Squares, frames, squares
 from pipelines.job import Job, Work
+from pipelines.meter import Meter
 from pipelines.prefetch import MAX_AHEAD, ahead
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
 from visent.errors import UserError
@@ -21,14 +22,15 @@ from visent.errors import UserError
 VIEWS_AT_ONCE = 4  # made from one decoding of a picture
 
 
-def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardInfo:
+def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder, meter: Meter | None = None) -> ShardInfo:
     """Makes one shard: reads and decodes ahead in threads, encodes, writes; the receipt comes last.
 
-    Memory is bounded by what is decoded ahead, never by the unit.
+    Memory is bounded by what is decoded ahead, never by the unit. `meter` is told where the time goes.
 
     Raises:
         UserError: the target cannot be written, or the source no longer gives the keys it gave.
     """
+    meter = meter or Meter()
     rejects: list[Reject] = []
     file = work.file(job.format)
     path = files.join(job.out, file)
@@ -36,13 +38,16 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder) -> ShardI
                      config_digest=digest, made_with=encoder.made_with) as writer:  # fmt: skip
         for views in _passes(job, work):
             seen = rejects if views[0] == work.views[0] else []
-            for row in _rows(job, work, views, encoder, seen):
-                writer.append([row])
-        info = writer.close(Counter(reject.reason for reject in rejects))
+            for row in _rows(job, work, views, encoder, seen, meter):
+                with meter.at("write"):
+                    writer.append([row])
+        with meter.at("write"):
+            info = writer.close(Counter(reject.reason for reject in rejects))
     if work.keys_sha256 and info.keys_sha256 != work.keys_sha256:
         raise UserError(f"{file}: the source no longer gives the rows of view 0; put its files back as they were")
-    _write_rejects(files.join(job.out, rejects_name(file)), rejects)
-    write_receipt(job.out, info)
+    with meter.at("write"):
+        _write_rejects(files.join(job.out, rejects_name(file)), rejects)
+        write_receipt(job.out, info)
     return info
 
 
@@ -53,14 +58,15 @@ def _passes(job: Job, work: Work) -> list[range]:
     return [range(view, min(view + at_once, last + 1)) for view in range(first, last + 1, at_once)]
 
 
-def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Reject]) -> Iterator[Row]:
+def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Reject], meter: Meter) -> Iterator[Row]:
     """Gives the rows of some views, view by view; rejects go to the list."""
-    look = partial(_squares, job=job, views=views)
-    ready = ahead(_once(job.source.examples(work.unit)), look, _bytes_held, MAX_AHEAD // len(views))
+    look = partial(_squares, job=job, views=views, meter=meter)
+    examples_read = meter.each("read", job.source.examples(work.unit))
+    ready = ahead(_once(examples_read), look, _bytes_held, MAX_AHEAD // len(views))
     stills = set(job.schema.stills)
     later: list[list[Row]] = [[] for _ in views]
-    examples = annotated(chain.from_iterable(ready), job.networks, job.card.image_size)
-    for result in encoded(examples, encoder.submit, encoder.batch_size):
+    examples = annotated(chain.from_iterable(ready), job.networks, job.card.image_size, meter)
+    for result in encoded(examples, partial(encoder.submit, meter=meter), encoder.batch_size):
         if isinstance(result, Reject):
             rejects.append(result)
             continue
@@ -74,8 +80,10 @@ def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Re
     yield from chain.from_iterable(later)
 
 
-def _squares(example: Example | Reject, job: Job, views: range) -> Sequence[Squares | Reject]:
-    made = example if isinstance(example, Reject) else squares(example, job.look, views)
+def _squares(example: Example | Reject, job: Job, views: range, meter: Meter) -> Sequence[Squares | Reject]:
+    if isinstance(example, Example):
+        meter.add_bytes(_encoded_bytes(example))
+    made = example if isinstance(example, Reject) else squares(example, job.look, views, meter)
     return [made] if isinstance(made, Reject) else made
 
 
@@ -97,6 +105,12 @@ def _bytes_held(example: Example | Reject) -> int:
 
 def _media_bytes(media: Any) -> int:
     return sum(_still_bytes(still) for still in frames(media))
+
+
+def _encoded_bytes(example: Example) -> int:
+    """Returns the bytes of an example's files, as far as it brings them as they are."""
+    stills = (still for media in example.media.values() for still in frames(media))
+    return sum(len(still.data) for still in stills if isinstance(still, Encoded))
 
 
 def _still_bytes(still: Any) -> int:

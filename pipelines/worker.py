@@ -1,9 +1,10 @@
 """A worker process of Beam's local runner (`python -m pipelines.worker`): it keeps to its cores and to itself."""
 
 import json
-import logging
 import os
 import sys
+
+from pipelines.logs import keep_quiet
 
 
 def share_of_cores(cores: list[int], worker: int, workers: int) -> list[int]:
@@ -24,8 +25,7 @@ def _keep_to_own_cores() -> None:
 
 
 if __name__ == "__main__":
-    if not os.environ.get("VISENT_TRACEBACK"):
-        logging.disable(logging.CRITICAL)
+    keep_quiet()
     _keep_to_own_cores()
     from apache_beam.runners.worker import sdk_worker_main
 

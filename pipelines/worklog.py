@@ -35,7 +35,13 @@ class ShardLog:
     bytes_read: int = 0
     bytes_written: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)  # read, decode, annotate, encode, write
+    encoder_busy: float = 0.0  # seconds in which the process's encoder was at work, for this shard or another
     error: str = ""
+
+    @property
+    def wall(self) -> float:
+        """Seconds from begin to end; 0 while it runs."""
+        return max(self.ended - self.started, 0.0) if self.ended is not None else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from pipelines.annotate.annotators import DRAWN, model, role
 from pipelines.batches import IN_FLIGHT, in_batches
 from pipelines.examples import Squares
 from pipelines.geometry import cut_scaled
+from pipelines.meter import Meter
 from pipelines.sources.base import Reject
 from visent.errors import UserError
 
@@ -86,11 +88,15 @@ class Loaded:
         self.batch_size, self.exact = network.batch_size, network.exact
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="annotate")
 
-    def submit(self, pictures: list[Any]) -> "Future[Sequence[Any]]":
+    def submit(self, pictures: list[Any], meter: Meter) -> "Future[Sequence[Any]]":
         """Starts to draw on up to `batch_size` pictures; the result is as many pictures."""
-        return self._threads.submit(self._draw, pictures)
+        return self._threads.submit(self._draw, pictures, meter)
 
-    def _draw(self, pictures: list[Any]) -> list[Any]:
+    def _draw(self, pictures: list[Any], meter: Meter) -> list[Any]:
+        with meter.at("annotate"):
+            return self._drawn(pictures)
+
+    def _drawn(self, pictures: list[Any]) -> list[Any]:
         inputs = np.stack([self._network.prepare(picture) for picture in pictures])
         missing = self.batch_size - len(pictures)
         outputs = self._network.run(np.pad(inputs, [(0, missing)] + [(0, 0)] * (inputs.ndim - 1)))
@@ -115,17 +121,20 @@ def shared_network(weights: Weights, size: int) -> Loaded:
 
 
 def annotated(
-    examples: Iterable[Squares | Reject], annotators: Sequence[Weights], size: int
+    examples: Iterable[Squares | Reject], annotators: Sequence[Weights], size: int, meter: Meter | None = None
 ) -> Iterator[Squares | Reject]:
     """Adds the role of each network, drawn on the whole picture and cut as the other roles are; keeps the order."""
     for weights in annotators:
-        examples = _drawn(examples, weights.role, shared_network(weights, size))
+        examples = _drawn(examples, weights.role, shared_network(weights, size), meter or Meter())
     for example in examples:
         yield example if isinstance(example, Reject) else replace(example, whole=())
 
 
-def _drawn(examples: Iterable[Squares | Reject], role: str, network: Loaded) -> Iterator[Squares | Reject]:
-    for result in in_batches(examples, lambda made: made.whole, network.submit, network.batch_size):
+def _drawn(
+    examples: Iterable[Squares | Reject], role: str, network: Loaded, meter: Meter
+) -> Iterator[Squares | Reject]:
+    submit = partial(network.submit, meter=meter)
+    for result in in_batches(examples, lambda made: made.whole, submit, network.batch_size):
         if isinstance(result, Reject):
             yield result
             continue

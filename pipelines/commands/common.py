@@ -1,7 +1,5 @@
 """What every command that tokenizes has: its options, running the job, and the table at the end."""
 
-import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +60,10 @@ def items_per_shard_option(default: int, what: str) -> Callable[[Callable[..., N
 
 
 def quiet_log() -> None:
-    """Keeps Beam's log off the screen: its import warns of parts nobody needs, and its errors come as tracebacks."""
-    if not os.environ.get("VISENT_TRACEBACK"):
-        logging.disable(logging.CRITICAL)
+    """Keeps Beam's log off the screen, see `pipelines.logs`."""
+    from pipelines.logs import keep_quiet
+
+    keep_quiet()
 
 
 def run_job(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +187,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Path:
 )
 def test_verify_finds_the_fault(tmp_path: Path, finished: Path, fault: Any) -> None:
     folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in finished.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(finished, folder)
     assert not verify_dataset(str(folder)).problems
     fault(folder)
     assert verify_dataset(str(folder)).problems
