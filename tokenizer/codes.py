@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,11 @@ from jaxtyping import Integer, UInt16
 
 from tokenizer.card import TokenizerCard
 from tokenizer.output import whole
+from visent.untrusted.arrays import NPY, ZIP, names_in, read_array, read_arrays
+from visent.untrusted.documents import parse_json
 from visent.errors import UserError
 
+MAX_BYTES = 8 << 30  # of all arrays: sixteen million pictures of 256 codes
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip: equal codes give equal bytes on any day
 
 
@@ -98,28 +100,23 @@ def read_codes(path: Path) -> CodesFile:
         with path.open("rb") as file:
             start = file.read(6)
             file.seek(0)
-            if start[:4] == b"PK\x03\x04":
+            if start[:4] == ZIP:
                 return _from_npz(path, file)
-            if start == np.lib.format.MAGIC_PREFIX:
-                return _checked(path, {"codes": np.load(file, allow_pickle=False)})
+            if start == NPY:
+                return _checked(path, {"codes": read_array(file, MAX_BYTES)})
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}; give a .npz or .npy file of codes") from error
-    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise UserError(
-                f"{path} holds pickled Python objects, which could run code and are never loaded: save the codes as "
-                "a plain integer array"
-            ) from error
+    except ValueError as error:
+        if "pickled" in str(error):
+            raise UserError(f"{path}: {error}; save the codes as a plain integer array") from error
         raise UserError(f"{path} is cut or damaged ({error}): copy it again, or encode again") from error
     raise UserError(f"{path} is neither .npz nor .npy: expected a file of `visent tokenizer encode`")
 
 
 def _from_npz(path: Path, file: io.BufferedReader) -> CodesFile:
-    with np.load(file, allow_pickle=False) as stored:
-        if "codes" not in stored.files:
-            raise UserError(f"{path} holds the arrays {stored.files}, expected one called 'codes'")
-        known = [name for name in ("codes", "names", "fingerprint", "card") if name in stored.files]
-        return _checked(path, {name: stored[name] for name in known})
+    if "codes" not in (there := names_in(file)):
+        raise UserError(f"{path} holds the arrays {there}, expected one called 'codes'")
+    return _checked(path, read_arrays(file, ("codes", "names", "fingerprint", "card"), MAX_BYTES))
 
 
 def _checked(path: Path, arrays: dict[str, np.ndarray]) -> CodesFile:
@@ -142,7 +139,7 @@ def _checked(path: Path, arrays: dict[str, np.ndarray]) -> CodesFile:
 
 def _card(stored: np.ndarray) -> dict[str, Any]:
     try:
-        values = json.loads(str(stored))
+        values = parse_json(str(stored))
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

@@ -19,7 +19,11 @@ from jaxtyping import Int64
 
 from manifests import files
 from manifests.exchange.sentences import Selection
+from visent.untrusted.arrays import read_array
+from visent.untrusted.documents import parse_json
 from visent.errors import UserError
+
+MAX_BYTES = 8 << 30  # of the meta: half a billion sentences
 
 
 def write(selection: Selection, path: str) -> None:
@@ -53,10 +57,11 @@ def read_meta(path: str) -> Int64[np.ndarray, "n 2"]:
         UserError: it is missing, or no such table.
     """
     try:
-        meta = np.load(f"{path}.meta", allow_pickle=False)
+        with Path(f"{path}.meta").open("rb") as file:
+            meta = read_array(file, MAX_BYTES)
     except FileNotFoundError as error:
         raise UserError(f"{path}.meta is missing: DeLVM's train.bin comes with train.bin.meta beside it") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path}.meta is no array of numpy ({error}): make it again from the lines of {path}"
         ) from error
@@ -90,7 +95,7 @@ def parse(line: bytes) -> Int64[np.ndarray, "t"]:
     Raises:
         ValueError: the line is no sentence of DeLVM's; says why.
     """
-    value = json.loads(line)
+    value = parse_json(line)
     found = value.get("tokens") if isinstance(value, dict) else None
     tokens = np.array(found if isinstance(found, list) else None)
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or b"true" in line or b"false" in line:

@@ -1,15 +1,16 @@
 """Depth maps, drawn as grey: near is bright."""
 
 import io
-import zipfile
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from tokenizer.images import MAX_PIXELS, ImageError, decode_labels
+from visent.untrusted.arrays import NPY, ZIP, names_in, read_array, read_arrays
 
 DepthIs = Literal["disparity", "distance"]
+MAX_BYTES = 8 * MAX_PIXELS  # of float64
 OUTLIERS = 1.0  # percent of the depth values at each end that are drawn as the end
 
 
@@ -30,24 +31,19 @@ def decode_depth(data: bytes) -> Float32[np.ndarray, "h w"]:
     Raises:
         ImageError: the file is none of these.
     """
-    if data[:6] == b"\x93NUMPY" or data[:4] == b"PK\x03\x04":
+    if data[:6] == NPY or data[:4] == ZIP:
         return _array(data)
     return decode_labels(data).astype(np.float32)
 
 
 def _array(data: bytes) -> Float32[np.ndarray, "h w"]:
     try:
-        loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            names = loaded.files
-            name = "depth" if "depth" in names else names[0] if len(names) == 1 else None
-            if name is None:
-                raise ImageError("not-depth", f"the .npz holds {names}, expected one array or one called 'depth'")
-            loaded = loaded[name]
-    except (ValueError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        loaded = read_array(io.BytesIO(data), MAX_BYTES) if data[:6] == NPY else _only_array(data)
+    except ValueError as error:
         if isinstance(error, ImageError):
             raise
-        raise ImageError("truncated", str(error)) from error
+        large = "more than" in str(error)
+        raise ImageError("too-large" if large else "truncated", str(error)) from error
     values = np.squeeze(loaded)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
         raise ImageError("not-depth", f"array {loaded.dtype}{loaded.shape}, expected numbers of shape (height, width)")
@@ -55,6 +51,14 @@ def _array(data: bytes) -> Float32[np.ndarray, "h w"]:
         raise ImageError("too-large", f"{values.size} values, more than {MAX_PIXELS}")
     result: np.ndarray = values.astype(np.float32)
     return result
+
+
+def _only_array(data: bytes) -> np.ndarray:
+    names = names_in(io.BytesIO(data))
+    name = "depth" if "depth" in names else names[0] if len(names) == 1 else None
+    if name is None:
+        raise ImageError("not-depth", f"the .npz holds {names}, expected one array or one called 'depth'")
+    return read_arrays(io.BytesIO(data), [name], MAX_BYTES)[name]
 
 
 def depth_to_rgb(depth: Float32[np.ndarray, "h w"], depth_is: DepthIs) -> UInt8[np.ndarray, "h w 3"]:
