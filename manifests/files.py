@@ -8,6 +8,7 @@ temporary file is local.
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 import uuid
@@ -314,6 +315,46 @@ def discard(temporary: str) -> None:
     """Removes a temporary file if it is there."""
     with suppress(OSError):
         Path(temporary).unlink()
+
+
+def remove(path: str | Path) -> None:
+    """Removes a file if it is there, or a folder with all that is in it.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    try:
+        if is_url(path):
+            filesystem, inner = _filesystem(str(path))
+            filesystem.invalidate_cache(inner)
+            _patiently(lambda: filesystem.rm(inner, recursive=filesystem.isdir(inner)), path)
+        elif Path(path).is_dir():
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot remove {path}: {reason}; remove it yourself, then run the command again") from error
+
+
+def move(source: str | Path, target: str | Path) -> None:
+    """Renames a file within one disk or bucket, over what was there; a bucket copies, then removes the first.
+
+    Raises:
+        UserError: the target cannot be written; both are then as they were.
+    """
+    try:
+        if not is_url(source):
+            Path(source).replace(target)
+            _flush(parent(target))
+            return
+        filesystem, inner = _filesystem(str(source))
+        _patiently(lambda: filesystem.cp_file(inner, _filesystem(str(target))[1]), target)
+        remove(source)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 @contextmanager

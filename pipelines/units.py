@@ -1,8 +1,6 @@
 """One unit of work from its media to a shard with its receipt."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -15,6 +13,7 @@ from pipelines.encoder import Encoder, encoded
 from pipelines.examples import Squares, frames, squares
 from pipelines.job import Job, Work
 from pipelines.meter import Meter
+from pipelines.order import Order, write_rejects
 from pipelines.prefetch import MAX_AHEAD, ahead
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
 from visent.errors import UserError
@@ -31,44 +30,50 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder, meter: Me
         UserError: the target cannot be written, or the source no longer gives the keys it gave.
     """
     meter = meter or Meter()
-    rejects: list[Reject] = []
+    original = Order()
     file = work.file(job.format)
     path = files.join(job.out, file)
     with ShardWriter(path, job.schema, unit=work.unit.id, split=work.unit.split, views=work.views,
                      config_digest=digest, made_with=encoder.made_with) as writer:  # fmt: skip
-        for views in _passes(job, work):
-            seen = rejects if views[0] == work.views[0] else []
-            for row in _rows(job, work, views, encoder, seen, meter):
+        for views in passes(job, work.views):
+            order = original if views[0] == work.views[0] else Order()
+            for row in rows(job, order.read(job.source, work.unit), views, encoder, order.rejected, meter):
                 with meter.at("write"):
                     writer.append([row])
         with meter.at("write"):
-            info = writer.close(Counter(reject.reason for reject in rejects))
+            info = writer.close(original.counts)
     if work.keys_sha256 and info.keys_sha256 != work.keys_sha256:
         raise UserError(f"{file}: the source no longer gives the rows of view 0; put its files back as they were")
     with meter.at("write"):
-        _write_rejects(files.join(job.out, rejects_name(file)), rejects)
+        write_rejects(files.join(job.out, rejects_name(file)), original.rejects)
         write_receipt(job.out, info)
     return info
 
 
-def _passes(job: Job, work: Work) -> list[range]:
+def passes(job: Job, views: tuple[int, int]) -> list[range]:
     """Groups the views that are made from one reading of the source; the codes of all but the first wait in memory."""
     at_once = 1 if job.schema.clips else VIEWS_AT_ONCE
-    first, last = work.views
+    first, last = views
     return [range(view, min(view + at_once, last + 1)) for view in range(first, last + 1, at_once)]
 
 
-def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Reject], meter: Meter) -> Iterator[Row]:
-    """Gives the rows of some views, view by view; rejects go to the list."""
+def rows(
+    job: Job,
+    examples: Iterable[Example],
+    views: range,
+    encoder: Encoder,
+    rejected: Callable[[Reject], None],
+    meter: Meter,
+) -> Iterator[Row]:
+    """Gives the rows of some views of the examples, view by view; what cannot become a row goes to `rejected`."""
     look = partial(_squares, job=job, views=views, meter=meter)
-    examples_read = meter.each("read", job.source.examples(work.unit))
-    ready = ahead(_once(examples_read), look, _bytes_held, MAX_AHEAD // len(views))
+    ready = ahead(meter.each("read", examples), look, _bytes_held, MAX_AHEAD // len(views))
     stills = set(job.schema.stills)
     later: list[list[Row]] = [[] for _ in views]
-    examples = annotated(chain.from_iterable(ready), job.networks, job.card.image_size, meter)
-    for result in encoded(examples, partial(encoder.submit, meter=meter), encoder.batch_size):
+    drawn = annotated(chain.from_iterable(ready), job.networks, job.card.image_size, meter)
+    for result in encoded(drawn, partial(encoder.submit, meter=meter), encoder.batch_size):
         if isinstance(result, Reject):
-            rejects.append(result)
+            rejected(result)
             continue
         made = result.squares
         codes = {role: values[0] if role in stills else values for role, values in result.codes.items()}
@@ -80,27 +85,15 @@ def _rows(job: Job, work: Work, views: range, encoder: Encoder, rejects: list[Re
     yield from chain.from_iterable(later)
 
 
-def _squares(example: Example | Reject, job: Job, views: range, meter: Meter) -> Sequence[Squares | Reject]:
-    if isinstance(example, Example):
-        meter.add_bytes(_encoded_bytes(example))
-    made = example if isinstance(example, Reject) else squares(example, job.look, views, meter)
+def _squares(example: Example, job: Job, views: range, meter: Meter) -> Sequence[Squares | Reject]:
+    meter.add_bytes(_encoded_bytes(example))
+    made = squares(example, job.look, views, meter)
     return [made] if isinstance(made, Reject) else made
 
 
-def _once(examples: Iterable[Example | Reject]) -> Iterator[Example | Reject]:
-    """Rejects an example whose key came before in the unit: a key names one row."""
-    seen: set[str] = set()
-    for example in examples:
-        if isinstance(example, Example):
-            if example.key in seen:
-                example = Reject(key=example.key, source=example.source, stage="list", reason="duplicate-key")
-            seen.add(example.key)
-        yield example
-
-
-def _bytes_held(example: Example | Reject) -> int:
+def _bytes_held(example: Example) -> int:
     """Returns the bytes of an example's media."""
-    return 0 if isinstance(example, Reject) else sum(_media_bytes(media) for media in example.media.values())
+    return sum(_media_bytes(media) for media in example.media.values())
 
 
 def _media_bytes(media: Any) -> int:
@@ -117,13 +110,3 @@ def _still_bytes(still: Any) -> int:
     if isinstance(still, Encoded):
         return len(still.data)
     return still.bytes_held if isinstance(still, Drawn) else int(still.nbytes)
-
-
-def _write_rejects(path: str, rejects: list[Reject]) -> None:
-    """Writes one JSON object a line in order of the key; no file when there are none."""
-    if not rejects:
-        if files.exists(path):
-            files.discard(path)
-        return
-    ordered = sorted(rejects, key=lambda reject: (reject.key, reject.stage, reject.reason))
-    files.write_bytes(path, "".join(json.dumps(reject.to_json()) + "\n" for reject in ordered).encode())
