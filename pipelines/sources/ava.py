@@ -1,13 +1,14 @@
 """AVA (Gu et al., AVA: A Video Dataset of Spatio-temporally Localized Atomic Visual Actions, 2018)."""
 
 import csv
+import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, readable
@@ -61,7 +62,7 @@ class AVA(VideoDataset):
             for name, start, end in self._spans(kept):
                 yield replace(
                     video_item(f"{video}/{name}", there.get(video), f"trainval/{video}.mkv", span=[start, end]),
-                    size=Path(table).stat().st_size,  # other labels make other rows
+                    size=places.size_of(table),  # other labels make other rows
                 )
 
     def _spans(self, seconds: list[float]) -> Iterator[tuple[str, float, float]]:
@@ -115,8 +116,8 @@ def _files(name: str, ending: str) -> list[str]:
 def _labels(path: str) -> Labels:
     """Reads rows of video, second, box, action and, since version 2.2, person."""
     labels: dict[str, dict[Moment, list[int]]] = defaultdict(dict)
-    with open(path, newline="") as file:  # noqa: PTH123 - a path given as text stays text
-        for number, row in enumerate(csv.reader(file), 1):
+    with places.open_file(path) as file:
+        for number, row in enumerate(csv.reader(io.TextIOWrapper(file, "utf-8", newline="")), 1):
             try:
                 video, second, *box, action = row[:7]
                 if not action:  # a second without anybody

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
 from pipelines.sources.files import below, matched
@@ -48,7 +48,7 @@ class CharadesMasks(FrameFolders):
         """Lists the videos of the split's table for which there are masks."""
         rows = list(table(self.root, [f"Charades_v1_{split}.csv"], ("id", "script")))
         captions = {row["id"]: row["script"] for row in rows}
-        frames = next((name for name in FRAMES if Path(below(self.root, name)).is_dir()), FRAMES[0])
+        frames = next((name for name in FRAMES if places.is_folder(below(self.root, name))), FRAMES[0])
         found = {"frames": list(videos(self.root, frames)), "mask": list(videos(self.root, "Charades_v1_masks"))}
         names = {name for name, _ in found["mask"]}
         without = len(captions.keys() - names)

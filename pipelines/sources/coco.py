@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pipelines.render.labels import draw_labels
 from pipelines.render.palettes import coco_stuff
-from pipelines.sources import coco_drawings
+from pipelines.sources import coco_drawings, places
 from pipelines.sources.base import Drawn, Example, Item, Reject
 from pipelines.sources.coco_listing import GROUPS, KINDS, NOUNS, Image, listed_images
 from pipelines.sources.dataset import Dataset, RoleKind, option
@@ -60,13 +60,13 @@ class COCO(Dataset):
         folder = f"{split}{self.year}"
         photos = files_in(self.root, folder)
         files = {group: self._file(group, split) for group in [*self._groups(), "captions"]}
-        there = {group: path for group, path in files.items() if os.path.exists(below(self.root, path))}  # noqa: PTH110
+        there = {group: path for group, path in files.items() if places.exists(below(self.root, path))}
         for group in self._groups():
             if group not in there:
                 if photos:
                     left_out[f"photos of {folder}, since there is no {files[group]}"] += len(photos)
                 return
-        size = sum(os.path.getsize(below(self.root, path)) for path in there.values())  # noqa: PTH202
+        size = sum(places.size_of(below(self.root, path)) for path in there.values())
         pictures = {"image": set(photos), **self._maps(folder)}
         for image in listed_images(self.root, there, self._names(pictures), self.crowds):
             lacking = [group for group in self._groups() if not image.spans.get(group)]

@@ -2,14 +2,15 @@
 
 import abc
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from pipelines.sources import places
 from pipelines.sources.base import SPLITS, Example, Item, Reject, Unit
 from pipelines.sources.files import checked_root, noted, readable
+from pipelines.sources.trust import trusted
 from visent.errors import UserError, unknown
 
 RoleKind = Literal["still", "clip"]
@@ -46,7 +47,7 @@ class Dataset(abc.ABC):
         """Reads an item: an `Example` or a `Reject` for each thing in it; never raises for bad media."""
 
     def located(self) -> "Dataset":
-        """Returns the dataset with the absolute path of its root.
+        """Returns the dataset with the absolute path, or the URL, of its root.
 
         Raises: `UserError` unless that is a folder.
         """
@@ -117,18 +118,19 @@ class DatasetSource:
         """
         left_out: Counter[str] = Counter()
         found: list[Item] = []
-        for split in [split for split in SPLITS if split in (self.splits or self.dataset.splits)]:
-            listed = sorted(self.dataset.items(split, left_out), key=_order)
-            if not listed and self.splits:
-                raise self._nothing(f"split {split!r} of {self.name}", left_out)
-            found += [replace(item, split=item.split or split) for item in listed]
+        with places.remembering(self.dataset.root):
+            for split in [split for split in SPLITS if split in (self.splits or self.dataset.splits)]:
+                listed = sorted(self.dataset.items(split, left_out), key=_order)
+                if not listed and self.splits:
+                    raise self._nothing(f"split {split!r} of {self.name}", left_out)
+                found += [trusted(replace(item, split=item.split or split)) for item in listed]
         if not found:
             raise self._nothing(self.name, left_out)
         return _without_doubles(found), noted(left_out)
 
     def _nothing(self, what: str, left_out: Mapping[str, int]) -> UserError:
         root = self.dataset.root
-        names = os.listdir(root) if os.path.isdir(root) else []  # noqa: PTH112, PTH208 - names stay text
+        names = places.names_in(root) if places.is_folder(root) else []
         there = sorted(map(readable, names))[:8]
         besides = "".join(f"; left out {count:,} {noun}" for noun, count in left_out.items())
         return UserError(

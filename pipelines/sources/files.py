@@ -4,9 +4,10 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 
+from pipelines.sources import places
 from pipelines.sources.base import Item
+from pipelines.sources.places import below, walk
 from tokenizer.listing import readable
 from visent.errors import UserError
 
@@ -24,45 +25,18 @@ VIDEO_ENDINGS = frozenset((
 
 
 def checked_root(root: str, what: str = "folder") -> str:
-    """Returns the absolute path of a folder that exists and can be listed.
+    """Returns the absolute path, or the URL, of a folder that exists and can be listed.
 
     Raises: `UserError` otherwise.
     """
-    path = Path(root).absolute()
-    if not path.exists():
-        raise UserError(f"{what} {readable(str(path))} does not exist; give an existing one")
-    if not path.is_dir():
-        raise UserError(f"{what} {readable(str(path))} is a file; give the folder that holds it")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise UserError(f"{what} {readable(str(path))} cannot be listed: permission denied; make it readable for you")
-    return str(path)
-
-
-def walk(root: str) -> Iterator[str]:
-    """Yields the path below `root` of every file, hidden ones left out, in sorted order; follows links to folders.
-
-    Raises: `UserError` for a folder that cannot be listed: leaving it out would be a silent gap.
-    """
-    seen: set[tuple[int, int]] = set()
-
-    def fail(error: OSError) -> None:
-        raise UserError(f"cannot list {readable(str(error.filename))}: {error.strerror}; make it readable")
-
-    for folder, folders, names in os.walk(root, onerror=fail, followlinks=True):
-        status = os.stat(folder)  # noqa: PTH116 - a path given as text stays text
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield os.path.relpath(os.path.join(folder, name), root)  # noqa: PTH118
-
-
-def below(root: str, *parts: str) -> str:
-    """Joins paths as text, which keeps names that are not UTF-8 as they are."""
-    return os.path.join(root, *parts)  # noqa: PTH118
+    path = places.absolute(root)
+    if not places.exists(path):
+        raise UserError(f"{what} {readable(path)} does not exist; give an existing one")
+    if not places.is_folder(path):
+        raise UserError(f"{what} {readable(path)} is a file; give the folder that holds it")
+    if not places.is_url(path) and not os.access(path, os.R_OK | os.X_OK):
+        raise UserError(f"{what} {readable(path)} cannot be listed: permission denied; make it readable for you")
+    return path
 
 
 def listed(root: str, endings: Collection[str], what: str, left_out: Counter[str]) -> list[str]:
@@ -106,7 +80,7 @@ def files_in(root: str, folder: str, endings: Collection[str] = IMAGE_ENDINGS) -
 
     An absent folder has none.
     """
-    if not os.path.isdir(below(root, folder)):  # noqa: PTH112
+    if not places.is_folder(below(root, folder)):
         return []
     return [below(folder, path) for path in walk(below(root, folder)) if path.lower().endswith(tuple(endings))]
 
@@ -157,7 +131,7 @@ def read_list(root: str, path: str) -> list[str]:
     Raises: `UserError` when it cannot be read.
     """
     try:
-        lines = Path(below(root, path)).read_bytes().decode(errors="surrogateescape").splitlines()
+        lines = places.read(below(root, path)).decode(errors="surrogateescape").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -167,4 +141,4 @@ def read_list(root: str, path: str) -> list[str]:
 
 def inside(root: str, folder: str, child: str) -> str:
     """Returns where `child` lies below `root`: in `folder`, or at the root itself when that is the folder."""
-    return below(folder, child) if os.path.isdir(below(root, folder)) else child  # noqa: PTH112
+    return below(folder, child) if places.is_folder(below(root, folder)) else child

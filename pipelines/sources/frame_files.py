@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from pipelines.sources import places
 from pipelines.sources.files import IMAGE_ENDINGS, below, readable
 from visent.errors import UserError
 
@@ -51,7 +52,7 @@ def fitting(pattern: str) -> re.Pattern[str]:
 
 def _names(folder: str) -> list[str]:
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names stay text
+        return places.names_in(folder)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -88,9 +89,9 @@ def names_in(root: str, folder: str) -> list[str]:
     Raises: `UserError` when it cannot be listed.
     """
     path = below(root, folder)
-    if not os.path.isdir(path):  # noqa: PTH112 - a path given as text stays text
+    if not places.is_folder(path):
         return []
     try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+        return places.folders_in(path)
     except OSError as error:
         raise UserError(f"cannot list {readable(path)}: {error.strerror}; make it readable") from error

@@ -1,10 +1,10 @@
 """What datasets of frame folders share: options that choose frames, and the way from a video to its rows."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, readable
@@ -163,6 +163,6 @@ def _video_reject(item: Item, error: FramesError) -> Reject:
 
 def _count(folder: str) -> int:
     try:
-        return sum(1 for _ in os.scandir(folder))
+        return len(places.names_in(folder))
     except OSError:
         return 0

@@ -1,7 +1,6 @@
 """Videos kept as folders of numbered frames: a picture file for each frame, and one for each annotation of it."""
 
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,10 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Reject
 from pipelines.sources.files import below, readable
 from pipelines.sources.frame_files import Files, Frames
 from pipelines.sources.reading import read_file
+from pipelines.sources.trust import outside
 from pipelines.sources.video_frames import MAX_SHORT_SIDE
 from tokenizer.images import decode_image
 
@@ -88,6 +89,8 @@ def _clip(
 def _read(root: str, clip: Example, paths: str | tuple[str, ...]) -> list[bytes] | Reject:
     found = []
     for path in (paths,) if isinstance(paths, str) else paths:
+        if outside([path]):
+            return _reject(clip, "list", "outside-root", readable(path))
         data = read_file(clip.key, readable(path), below(root, path))
         if isinstance(data, Reject):
             return data
@@ -133,5 +136,5 @@ def video_item(root: str, name: str, folders: Mapping[str, str], **data: Any) ->
 
     One that lacks a folder is to be rejected as "missing-<role>".
     """
-    missing = next((role for role, path in folders.items() if not os.path.isdir(below(root, path))), None)  # noqa: PTH112
+    missing = next((role for role, path in folders.items() if not places.is_folder(below(root, path))), None)
     return Item(key=readable(name), files=folders, data=data, reject=f"missing-{missing}" if missing else "")

@@ -1,13 +1,16 @@
 """HD-VILA-100M (Xue et al., Advancing High-Resolution Video-Language Representation, 2022)."""
 
+import fnmatch
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pipelines.sources import places
 from pipelines.sources.base import Item
+from pipelines.sources.files import below, readable
 from pipelines.sources.video_lists import video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from visent.errors import UserError
@@ -28,8 +31,8 @@ class HDVILA(VideoDataset):
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the clips of all parts."""
         there, named = set(videos_in(self.root, CLIPS).values()), set()
-        for part in sorted(Path(self.root).glob("hdvila_part*.jsonl")):
-            for entry in _entries(part):
+        for part in fnmatch.filter(places.names_in(self.root), "hdvila_part*.jsonl"):
+            for entry in _entries(below(self.root, part)):
                 for clip in entry["clip"]:
                     path = f"{CLIPS}/{clip['clip_id']}"
                     meta = {"video_id": entry["video_id"], "span": clip["span"]}
@@ -39,16 +42,18 @@ class HDVILA(VideoDataset):
             left_out["videos that the lists do not name"] += len(there - named)
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
+def _entries(path: str) -> Iterator[dict[str, Any]]:
     """Reads one part, line by line.
 
     Raises: `UserError` for a line that is no entry.
     """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+    with places.open_file(path) as file:
+        for number, line in enumerate(io.TextIOWrapper(file, "utf-8"), 1):
             try:
                 entry = json.loads(line)
                 [(clip["clip_id"].removesuffix, clip["span"]) for clip in entry["clip"]], entry["video_id"]
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(f"{path}, line {number}: no entry with video_id and clips; fetch it again") from error
+                raise UserError(
+                    f"{readable(path)}, line {number}: no entry with video_id and clips; fetch it again"
+                ) from error
             yield entry

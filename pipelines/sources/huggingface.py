@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, checked_root, readable, walk
 from pipelines.sources.table import Table, chosen_columns, named, split_of
-from pipelines.sources.tars import size_of
 from visent.errors import UserError, unknown
 
 ROWS_PER_ITEM = 2048  # of a dataset that was saved to a folder
@@ -44,7 +43,8 @@ class HuggingFace(Table):
 
     @property
     def _is_folder(self) -> bool:
-        return Path(self.root).exists() or self.root.count("/") > 1 or self.root.startswith((".", "/"))
+        named = self.root.count("/") > 1 or self.root.startswith((".", "/"))  # more slashes than a name: a URL, too
+        return named or places.exists(self.root)
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists runs of rows of what was saved, or shards of what is streamed."""
@@ -122,7 +122,7 @@ def _opened(root: str, config: str | None, commit: str | None) -> Mapping[str, A
         import datasets
     except ImportError as error:
         raise UserError("this source needs Hugging Face datasets: install the [huggingface] extra") from error
-    saved = any(Path(root, name).exists() for name in ("dataset_dict.json", "state.json"))
+    saved = any(places.exists(below(root, name)) for name in ("dataset_dict.json", "state.json"))
     try:
         found = datasets.load_from_disk(root) if saved else datasets.load_dataset(
             root, name=config, revision=commit, streaming=True)  # fmt: skip
@@ -136,7 +136,7 @@ def _files_digest(root: str) -> str:
     """Hashes names and sizes of the files below a folder, so that other files are noticed as another listing."""
     digest = hashlib.sha256()
     for path in walk(root):
-        digest.update(f"{readable(path)}\0{size_of(below(root, path))}\n".encode())
+        digest.update(f"{readable(path)}\0{places.size_of(below(root, path))}\n".encode())
     return digest.hexdigest()
 
 

@@ -1,11 +1,13 @@
 """ImageNet-1K (Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015)."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind
 from pipelines.sources.files import below, files_in, read_list, readable
@@ -57,7 +59,7 @@ class ImageNet(Dataset):
     def _labels(self) -> dict[str, str]:
         """Returns the wnid of each picture of val by its name; empty where no labels came along."""
         for folder in DEVKITS:
-            if Path(below(self.root, folder, GROUND_TRUTH)).exists():
+            if places.exists(below(self.root, folder, GROUND_TRUTH)):
                 return _of_devkit(self.root, folder)
         return _of_list(self.root, "val.txt")
 
@@ -92,7 +94,7 @@ def _wnid_by_id(path: str) -> dict[int, str]:
     import scipy.io
 
     try:
-        synsets = scipy.io.loadmat(path, squeeze_me=True)["synsets"]
+        synsets = scipy.io.loadmat(io.BytesIO(places.read(path)), squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
     except FileNotFoundError:
         raise UserError(f"{readable(path)} is missing; the ground truth beside it cannot be read without") from None

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, readable
@@ -101,10 +101,10 @@ class Img2dataset(Dataset):
 
     def _with_table(self, item: Item, left_out: Counter[str]) -> Item:
         stem = item.files["tar"].removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
-        stats = Path(below(self.root, stem + "_stats.json"))
-        if stats.exists():
+        stats = below(self.root, stem + "_stats.json")
+        if places.exists(stats):
             left_out["samples that img2dataset could not fetch"] += _failed(stats)
-        there = Path(below(self.root, stem + ".parquet")).exists()
+        there = places.exists(below(self.root, stem + ".parquet"))
         return replace(item, files={**item.files, "table": stem + ".parquet"}) if there else item
 
     def table(self, item: Item, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
@@ -156,7 +156,7 @@ class Img2dataset(Dataset):
 def _of_parquet(path: str, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
     """Reads columns, found in any case, of the rows that were fetched; returns the names of all columns too."""
     try:
-        with pq.ParquetFile(path) as file:
+        with places.openable(path) as opened, pq.ParquetFile(opened) as file:
             there = file.schema_arrow.names
             found = {name: column_named(name, there) for name in dict.fromkeys([*columns, "status"])}
             table = file.read([column for column in found.values() if column])
@@ -180,9 +180,9 @@ def _of_jsons(path: str, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
         raise UserError(f"the json files in {readable(path)} do not agree in their types: {error}") from error
 
 
-def _failed(stats: Path) -> int:
+def _failed(stats: str) -> int:
     try:
-        value = json.loads(stats.read_bytes())
+        value = json.loads(places.read(stats))
         return int(value["count"]) - int(value["successes"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0  # only a note depends on it

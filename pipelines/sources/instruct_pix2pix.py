@@ -1,12 +1,12 @@
 """InstructPix2Pix (Brooks et al., InstructPix2Pix: Learning to Follow Image Editing Instructions, 2023)."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind
 from pipelines.sources.files import below, readable
@@ -42,7 +42,7 @@ class InstructPix2Pix(Dataset):
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists every seed of the split's folders."""
         path = below(self.root, "seeds.json")
-        if not os.path.exists(path):  # noqa: PTH110
+        if not places.exists(path):
             return
         seeds = read_json(path)
         try:
@@ -82,7 +82,7 @@ class InstructPix2Pix(Dataset):
 
 def _files_in(folder: str) -> set[str]:
     try:
-        return set(os.listdir(folder))  # noqa: PTH208 - names stay text
+        return set(places.names_in(folder))
     except OSError:
         return set()
 

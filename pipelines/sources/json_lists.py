@@ -9,9 +9,9 @@ import mmap
 import os
 import re
 from collections.abc import Collection, Generator, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+from pipelines.sources import places
 from pipelines.sources.files import readable
 from visent.errors import UserError
 
@@ -27,7 +27,7 @@ def entries(path: str, lists: Collection[str]) -> Iterator[tuple[str, Any, Span]
     Raises: `UserError` when the file cannot be read or is no JSON object with these lists.
     """
     try:
-        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+        with places.at_hand(path) as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             text = str(data, "latin-1")  # a character for each byte: positions are those in the file
         yield from _members(text, set(lists))
     except OSError as error:
@@ -91,7 +91,7 @@ def read_entries(path: str, spans: Sequence[Span]) -> list[Any]:
         ValueError: no JSON stands there (any more).
     """
     found = []
-    with Path(path).open("rb") as file:
+    with places.at_hand(path) as file:
         for start, end in spans:
             found.append(json.loads(os.pread(file.fileno(), end - start, start)))
     return found

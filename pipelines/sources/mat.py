@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.sources import places
 from tokenizer.images import ImageError
 
 
@@ -33,7 +34,8 @@ def shape_of(path: str, name: str) -> tuple[int, ...]:
     from scipy.io import whosmat
 
     try:
-        shapes = {found: shape for found, shape, _ in whosmat(path)}
+        with places.openable(path) as file:
+            shapes = {found: shape for found, shape, _ in whosmat(file)}
     except Exception as error:  # as above
         raise ImageError("damaged", f"no readable .mat file: {error}") from error
     if name not in shapes:

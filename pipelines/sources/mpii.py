@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import UInt8
 
 from pipelines.render.keypoints import draw_people
 from pipelines.render.skeletons import MPII_16
+from pipelines.sources import places
 from pipelines.sources.base import Drawn, Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind
 from pipelines.sources.files import below, files_in, readable
@@ -69,12 +69,12 @@ class MPII(Dataset):
 
     def _people(self, split: str, left_out: Counter[str]) -> dict[str, list[Joints]]:
         """Returns the joints of each person by photo, from the first of the known files that is there."""
-        files = [path for path in JSON_FILES[split] if Path(below(self.root, path)).exists()]
+        files = [path for path in JSON_FILES[split] if places.exists(below(self.root, path))]
         if files:
             return _of_json(below(self.root, files[0]))
-        if any(Path(below(self.root, path)).exists() for paths in JSON_FILES.values() for path in paths):
+        if any(places.exists(below(self.root, path)) for paths in JSON_FILES.values() for path in paths):
             return {}
-        files = [path for path in MAT_FILES if Path(below(self.root, path)).exists()]
+        files = [path for path in MAT_FILES if places.exists(below(self.root, path))]
         return _of_mat(below(self.root, files[0]), left_out) if files and split == "train" else {}
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
@@ -108,7 +108,7 @@ def _of_mat(path: str, left_out: Counter[str]) -> dict[str, list[Joints]]:
     """Reads the publisher's MATLAB structs: RELEASE.annolist(i).annorect(r).annopoints.point(p), img_train(i)."""
     people: dict[str, list[Joints]] = {}
     try:
-        release = variable(Path(path).read_bytes(), "RELEASE")[0, 0]
+        release = variable(places.read(path), "RELEASE")[0, 0]
         for image, trained in zip(release["annolist"].ravel(), release["img_train"].ravel(), strict=True):
             if not trained:
                 left_out["test images without published joints"] += 1

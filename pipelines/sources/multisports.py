@@ -5,11 +5,11 @@ import pickle
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.files import below, readable
 from pipelines.sources.reading import parsed_once
@@ -47,7 +47,7 @@ class MultiSports(VideoDataset):
             if there.get(name) and not (name in truth["resolution"] and name in truth["gttubes"]):
                 raise UserError(f"{readable(path)} names {name} without its resolution and tubes; fetch it again")
             item = video_item(name, there.get(name), f"trainval/{name}.mp4", {"sport": name.split("/")[0]})
-            yield replace(item, size=Path(path).stat().st_size)
+            yield replace(item, size=places.size_of(path))
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Gives clips with their actions; the publisher counts frames, from 1."""
@@ -74,7 +74,7 @@ def _hull(tube: np.ndarray) -> np.ndarray:
 def _truth(path: str) -> Mapping[str, Any]:
     """Reads the publisher's pickle, and no other kind of object than it has: it cannot run code."""
     try:
-        truth = _Arrays(io.BytesIO(Path(path).read_bytes()), encoding="latin1").load()
+        truth = _Arrays(io.BytesIO(places.read(path)), encoding="latin1").load()
         if missing := {"labels", "train_videos", "test_videos", "resolution", "gttubes"} - set(truth):
             raise UserError(f"{readable(path)} has no {min(missing)}; fetch multisports_GT.pkl again")
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:

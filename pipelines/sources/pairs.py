@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pipelines.render.depth import draw_depth
 from pipelines.render.labels import draw_labels
+from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
 from pipelines.sources.files import ARRAY_ENDINGS, IMAGE_ENDINGS, below, checked_root, keys_of, listed, noted, readable
 from pipelines.sources.reading import read_file
@@ -112,7 +113,7 @@ def roles_below(root: str) -> dict[str, str]:
     Raises: `UserError` when it does not exist or holds fewer than two folders.
     """
     top = checked_root(root)
-    names = sorted(entry.name for entry in os.scandir(top) if entry.is_dir() and not entry.name.startswith("."))
+    names = places.folders_in(top)
     if len(names) < 2:
         raise UserError(f"{readable(top)} holds {len(names)} folders; pairs need one for each role: image/ depth/")
     return {name: os.path.join(top, name) for name in sorted(names, key=lambda name: (name != "image", name))}  # noqa: PTH118

@@ -9,10 +9,10 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.files import below, listed, readable
 from pipelines.sources.table import Table, chosen_columns, named, split_of
-from pipelines.sources.tars import size_of
 from visent.errors import unknown
 
 ENDINGS = (".parquet", ".pq")
@@ -43,9 +43,9 @@ class Parquet(Table):
                 yield from self._of_file(path)
 
     def _of_file(self, path: str) -> Iterator[Item]:
-        key, size = readable(os.path.splitext(path)[0]), size_of(below(self.root, path))  # noqa: PTH122
+        key, size = readable(os.path.splitext(path)[0]), places.size_of(below(self.root, path))  # noqa: PTH122
         try:
-            with pq.ParquetFile(below(self.root, path)) as file:
+            with places.openable(below(self.root, path)) as opened, pq.ParquetFile(opened) as file:
                 rows = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
                 schema = file.schema_arrow
         except _DAMAGED:
@@ -68,7 +68,8 @@ class Parquet(Table):
         """Gives each row's pictures as bytes; the rows of a row group that cannot be read any more are rejects."""
         number = item.data["row"]
         try:
-            with pq.ParquetFile(below(self.root, item.files["table"]), **PAGE_BY_PAGE) as file:
+            path = below(self.root, item.files["table"])
+            with places.openable(path) as opened, pq.ParquetFile(opened, **PAGE_BY_PAGE) as file:
                 for group in range(*item.data["groups"]):
                     yield from self._of_group(item, file, group, number)
                     number += file.metadata.row_group(group).num_rows

@@ -1,11 +1,11 @@
 """Rain13K (Jiang et al., MSPFN, 2020; Zamir et al., MPRNet, 2021): the usual training and test sets for deraining."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, matched, named
@@ -44,7 +44,7 @@ class Rain13K(Dataset):
         """Pairs the photos of each set."""
         for name in self.test_sets if split == "test" else ("Rain13K",):
             folder = f"{split}/{name}"
-            if self.test_sets != TEST_SETS and split == "test" and not os.path.isdir(below(self.root, folder)):  # noqa: PTH112
+            if self.test_sets != TEST_SETS and split == "test" and not places.is_folder(below(self.root, folder)):
                 raise UserError(f"there is no {folder}; leave {name} out of --test-sets, or put it there")
             yield from rainy_pairs(self.root, f"{folder}/input", f"{folder}/target", f"{folder}/")
 

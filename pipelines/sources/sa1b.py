@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipelines.render.instances import paint_masks
+from pipelines.sources import places
 from pipelines.sources.base import Drawn, Encoded, Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind
 from pipelines.sources.files import below, files_in, keys_of, named, readable
 from pipelines.sources.reading import read_file
-from pipelines.sources.tars import TAR_ENDINGS, ending_of, samples, size_of
+from pipelines.sources.tars import TAR_ENDINGS, ending_of, samples
 from pipelines.sources.webdataset import cut_reject, pictures_in
 
 IMAGES_PER_PART = 2048  # of an extracted folder; a part is a shard, as a tar is
@@ -45,7 +46,7 @@ class SA1B(Dataset):
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists tars and parts of folders; the same tar and folder side by side have one key."""
         for key, path in keys_of(files_in(self.root, "", TAR_ENDINGS)).items():
-            yield Item(key=key, files={"tar": path}, size=size_of(below(self.root, path)))
+            yield Item(key=key, files={"tar": path}, size=places.size_of(below(self.root, path)))
         folders: dict[str, set[str]] = {}
         for _, path in named(self.root, "", "sa_*", (".jpg", ".json")):
             folder, name = os.path.split(path)

@@ -1,16 +1,16 @@
 """SIDD (Abdelhamed et al., A High-Quality Denoising Dataset for Smartphone Cameras, 2018)."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from pipelines.seeds import generator
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Pixels, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, files_in, matched
@@ -65,7 +65,7 @@ class SIDD(Dataset):
 
     def _blocks(self) -> Iterator[Item]:
         files = {role: f"{name}.mat" for role, name in BLOCKS.items()}
-        there = {role: file for role, file in files.items() if os.path.exists(below(self.root, file))}  # noqa: PTH110
+        there = {role: file for role, file in files.items() if places.exists(below(self.root, file))}
         if not there:
             return
         role, file = next(iter(there.items()))
@@ -105,7 +105,7 @@ class SIDD(Dataset):
 def _loaded(path: str) -> Any:
     """Returns the blocks of a file, or the error: a broken file of 250 MB is not to be read for every block."""
     try:
-        return variable(Path(path).read_bytes(), Path(path).stem)
+        return variable(places.read(path), PurePath(path).stem)
     except OSError as error:
         return ImageError("unreadable", error.strerror or str(error))
     except ImageError as error:

@@ -5,17 +5,19 @@ Neither needs TensorFlow.
 
 import functools
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, readable, walk
 from pipelines.sources.table import Table, chosen_columns, named
-from pipelines.sources.tars import size_of
 from pipelines.sources.tfrecords import Fault, features, records
 from visent.errors import UserError, unknown
 
@@ -55,7 +57,7 @@ class TFDS(Table):
         first = 0
         for path, rows in zip(info.filepaths, info.shard_lengths, strict=True):
             file = os.path.join(folder, Path(path).name)  # noqa: PTH118
-            size = size_of(below(self.root, file)) if Path(below(self.root, file)).exists() else 0
+            size = places.size_of(below(self.root, file)) if places.exists(below(self.root, file)) else 0
             data = {"split": name, "row": first, "rows": rows}
             yield Item(key=f"{name}/{first:08d}", files={"records": file}, size=size, data=data)
             first += rows
@@ -133,7 +135,9 @@ def _builder(folder: str) -> Any:
     except ImportError as error:
         raise UserError("this source needs TensorFlow Datasets: install the [tfds] extra") from error
     try:
-        builder = tensorflow_datasets.builder_from_directory(folder)
+        with _tables(folder) as tables:
+            builder = tensorflow_datasets.builder_from_directory(tables)
+            _ = builder.info.splits, builder.info.features  # reads what it needs
     except Exception as error:  # the library raises many types for damaged tables
         raise UserError(f"{readable(folder)} is no prepared dataset: {str(error).splitlines()[0]}") from error
     form = builder.info.file_format.value
@@ -142,20 +146,34 @@ def _builder(folder: str) -> Any:
     return builder
 
 
+@contextmanager
+def _tables(folder: str) -> Iterator[str]:
+    """Gives a local folder with a prepared dataset's tables: the folder itself, or of a URL a copy without records."""
+    if not places.is_url(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="visent-") as copy:
+        for name in places.names_in(folder):
+            if name.endswith((".json", ".txt")):
+                Path(copy, name).write_bytes(places.read(below(folder, name)))
+        yield copy
+
+
 def _records(path: str) -> Iterator[bytes | Fault]:
     if "array_record" not in os.path.basename(path):  # noqa: PTH119
         yield from records(path)
         return
     from array_record.python.array_record_module import ArrayRecordReader
 
-    if not Path(path).exists():
+    if not places.exists(path):
         yield Fault(reason="missing", detail="gone, or never fetched", last=True)
         return
     try:
-        reader = ArrayRecordReader(path)
-        for first in range(0, reader.num_records(), ROWS_AT_ONCE):
-            yield from reader.read(first, min(first + ROWS_AT_ONCE, reader.num_records()))
-        if not reader.ok():
-            yield Fault(reason="unreadable", last=True)
+        with places.local_file(path) as local:  # its reader opens the file itself
+            reader = ArrayRecordReader(local)
+            for first in range(0, reader.num_records(), ROWS_AT_ONCE):
+                yield from reader.read(first, min(first + ROWS_AT_ONCE, reader.num_records()))
+            if not reader.ok():
+                yield Fault(reason="unreadable", last=True)
     except (RuntimeError, IndexError) as error:
         yield Fault(reason="unreadable", detail=str(error).partition("\n")[0], last=True)

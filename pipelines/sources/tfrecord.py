@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.files import below, readable, walk
 from pipelines.sources.table import Table, chosen_columns, named, split_of
-from pipelines.sources.tars import size_of
 from pipelines.sources.tfrecords import Fault, features, records
 from tokenizer.images import FORMATS
 from visent.errors import UserError, unknown
@@ -42,7 +42,7 @@ class TFRecord(Table):
             if isinstance(record, bytes) and isinstance(row := features(record), dict):
                 self._check(row, readable(paths[0]))
         for path in paths:
-            yield Item(key=readable(path), files={"records": path}, size=size_of(below(self.root, path)))
+            yield Item(key=readable(path), files={"records": path}, size=places.size_of(below(self.root, path)))
 
     def _check(self, row: Mapping[str, Any], where: str) -> None:
         for column in (*filter(None, [self.key_column]), *named(self.meta, "--meta").values()):

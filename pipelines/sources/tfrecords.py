@@ -13,13 +13,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
+from pipelines.sources import places
 from pipelines.sources.reading import MAX_BYTES
 
 _HEAD = struct.Struct("<QI")
@@ -40,11 +40,11 @@ class Fault:
 def records(path: str) -> Iterator[bytes | Fault]:
     """Yields the records of a file, plain or gzip; a record whose content is damaged comes as a fault in its place."""
     try:
-        with Path(path).open("rb") as raw:
+        with places.open_file(path) as raw:
             packed = raw.read(2) == _GZIP
             raw.seek(0)
             with gzip.GzipFile(fileobj=raw) if packed else raw as file:
-                yield from _records(file, sys.maxsize if packed else os.fstat(raw.fileno()).st_size)
+                yield from _records(file, sys.maxsize if packed else places.size_of(path))
     except FileNotFoundError:
         yield Fault(reason="missing", detail="gone since the listing", last=True)
     except (OSError, EOFError, zlib.error) as error:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from io import BufferedIOBase
 from typing import Any, NamedTuple
 
@@ -10,11 +11,15 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
+from pipelines.augment import LARGEST_ASPECT
+from pipelines.sources import places
 from pipelines.sources.video_scenes import with_scenes
+from visent.untrusted.films import DECODING, OPENING
 
-Video = str | BufferedIOBase  # a path, or an open file that can seek
+Video = str | BufferedIOBase  # a path or URL, or an open file that can seek
 
 MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
+STUCK = 120.0  # seconds that opening or one read may take: a made-up index can lead in circles
 WIDEST_PIXEL = 8  # times the height; more is a damaged header
 CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
 SEEK_MARGIN = 2.0  # seconds before a span to seek to: a container's index orders frames as they are stored, not shown
@@ -69,10 +74,15 @@ def sampled(
         raise VideoError("unreadable", str(error)) from error
 
 
-def _opened(video: Video) -> Any:
+@contextmanager
+def _opened(video: Video) -> Iterator[Any]:
     if not isinstance(video, str):
         video.seek(0)
-    return av.open(video, metadata_errors="ignore")
+    with (
+        places.openable(video) if isinstance(video, str) else nullcontext(video) as file,
+        av.open(file, metadata_errors="ignore", options=dict(OPENING), timeout=STUCK) as container,
+    ):
+        yield container
 
 
 def _stream(container: Any) -> Any:
@@ -82,6 +92,8 @@ def _stream(container: Any) -> Any:
         raise VideoError("no-video-stream", f"{len(container.streams)} streams, none is video")
     if stream.codec_context is None:
         raise VideoError("unknown-codec", "FFmpeg has no decoder for its pictures")
+    if not stream.codec_context.is_open:
+        stream.codec_context.options = dict(DECODING)
     return stream
 
 
@@ -201,6 +213,10 @@ class _Converter:
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
         wide, turns = frame.width * self._aspect, round(frame.rotation / 90)
+        if max(wide, frame.height) > LARGEST_ASPECT * min(wide, frame.height):
+            raise VideoError(
+                "too-narrow", f"{frame.width} x {frame.height}, one side is over {LARGEST_ASPECT} times the other"
+            )
         scale = min(1.0, MAX_SHORT_SIDE / min(wide, frame.height))
         size = max(round(wide * scale), 1), max(round(frame.height * scale), 1)
         if size != (frame.width, frame.height):  # before the colours: three times as fast as both in one

@@ -4,9 +4,9 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from pipelines.sources import places
 from pipelines.sources.base import Item
 from pipelines.sources.files import VIDEO_ENDINGS, below, files_in
 from tokenizer.listing import readable
@@ -22,7 +22,7 @@ def text(root: str, *paths: str) -> str:
     if path is None:
         return ""
     try:
-        return Path(path).read_text("utf-8-sig")
+        return places.read(path).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -66,7 +66,7 @@ def table(root: str, paths: Sequence[str], columns: tuple[str, ...]) -> Iterator
 
 def first_there(root: str, *paths: str) -> str | None:
     """Returns the full path of the first of some files below `root` that is there."""
-    return next((below(root, path) for path in paths if os.path.exists(below(root, path))), None)  # noqa: PTH110
+    return next((below(root, path) for path in paths if places.exists(below(root, path))), None)
 
 
 def videos_in(root: str, folder: str) -> dict[str, str]:

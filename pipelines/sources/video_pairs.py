@@ -1,6 +1,5 @@
 """Videos with annotations frame by frame, each in a folder of its own, as video files or folders of frames."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from pipelines.render.depth import draw_depth
 from pipelines.render.labels import draw_labels
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
 from pipelines.sources.files import below, matched, readable
@@ -86,7 +86,7 @@ def pair_clips(
     dataset: FrameFolders, item: Item, makers: Mapping[str, Callable[..., Any]], rate: float | None = None
 ) -> Iterator[Example | Reject]:
     """Gives the clips of a video whose roles are video files or folders of frames; see `VideoPairs`."""
-    folders = {role: os.path.isdir(below(dataset.root, path)) for role, path in item.files.items()}  # noqa: PTH112
+    folders = {role: places.is_folder(below(dataset.root, path)) for role, path in item.files.items()}
     if all(folders.values()):
         patterns = {role: below(path, "*%d") for role, path in item.files.items()}
         return dataset.clips(item, patterns, makers, rate=rate)

@@ -1,10 +1,10 @@
 """VIPSeg (Miao et al., Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022)."""
 
+import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.render.labels import paint
 from pipelines.render.palettes import Colour, vipseg
 from pipelines.render.panoptic import decode_ids, segment_colours
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, read_list, readable
@@ -52,7 +53,7 @@ class VIPSeg(AnnotatedFolders):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the videos of the split's list."""
-        frames = "images" if Path(below(self.root, "images")).is_dir() else "imgs"
+        frames = "images" if places.is_folder(below(self.root, "images")) else "imgs"
         of_segments = self._json(split)
         for name in self._videos(split, frames):
             folders = {"frames": f"{frames}/{name}"}
@@ -60,16 +61,16 @@ class VIPSeg(AnnotatedFolders):
             folders |= dict.fromkeys(self.annotations, f"{masks}/{name}")
             item = video_item(self.root, name, folders)
             if of_segments and self.annotations:
-                size = Path(below(self.root, of_segments)).stat().st_size
+                size = places.size_of(below(self.root, of_segments))
                 item = replace(item, files={**folders, "annotations": of_segments}, size=size)
             yield item
 
     def _json(self, split: str) -> str:
         """Returns the file that says the classes of panomasksRGB's segments, "" where panomasks has them."""
-        if Path(below(self.root, "panomasks")).is_dir():
+        if places.is_folder(below(self.root, "panomasks")):
             return ""
         names = (SPLIT_JSON.format(split), JSON)
-        return next((name for name in names if Path(below(self.root, name)).is_file()), "")
+        return next((name for name in names if places.is_file(below(self.root, name))), "")
 
     def _videos(self, split: str, frames: str) -> list[str]:
         """Names the videos of a split: by the lists, else by a json for each split, else all folders are of train."""
@@ -77,11 +78,11 @@ class VIPSeg(AnnotatedFolders):
             return read_list(self.root, f"{split}.txt")
         if self._have(SPLIT_JSON):
             path = below(self.root, SPLIT_JSON.format(split))
-            return list(segments_by_video(path)) if Path(path).is_file() else []
+            return list(segments_by_video(path)) if places.is_file(path) else []
         return names_in(self.root, frames) if split == "train" else []
 
     def _have(self, name: str) -> bool:
-        return any(Path(below(self.root, name.format(split))).is_file() for split in self.splits)
+        return any(places.is_file(below(self.root, name.format(split))) for split in self.splits)
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
         """Reads the frames and their masks."""
@@ -116,15 +117,20 @@ def segments_in(folder: str) -> dict[int, int]:
     A mask that cannot be decoded, or a class that VIPSeg does not have, is passed over: its frame is rejected itself.
     """
     sizes = np.zeros(1 << 16, np.int64)
-    for path in sorted(Path(folder).glob("*.png")):
-        try:
-            sizes += np.bincount(decode_labels(path.read_bytes()).ravel(), minlength=1 << 16)
-        except (ImageError, OSError):
-            continue
+    masks = fnmatch.filter(places.names_in(folder), "*.png") if places.is_folder(folder) else []
+    for of_mask in places.at_once(_sizes, [below(folder, name) for name in masks], folder):
+        sizes += of_mask
     there = np.flatnonzero(sizes)
     by_size = there[np.argsort(-sizes[there], kind="stable")].tolist()
     classes = {number: int(CLASSES[number]) for number in by_size}
     return {number: category for number, category in classes.items() if category in COLOURS}
+
+
+def _sizes(path: str) -> Any:
+    try:
+        return np.bincount(decode_labels(places.read(path)).ravel(), minlength=1 << 16)
+    except (ImageError, OSError):
+        return 0
 
 
 @parsed_once

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import IMAGE_ENDINGS, below, keys_of, listed, readable
 from pipelines.sources.table import Table, named
-from pipelines.sources.tars import TAR_ENDINGS, Sample, count_of, samples, size_of
+from pipelines.sources.tars import TAR_ENDINGS, Sample, count_of, samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class Webdataset(Table):
 def tars_below(root: str) -> Iterator[Item]:
     """Lists the tars below a folder, the key is the path without ending; other files are expected beside them."""
     for key, path in keys_of(listed(root, TAR_ENDINGS, "tars", Counter())).items():
-        yield Item(key=key, files={"tar": path}, size=size_of(below(root, path)))
+        yield Item(key=key, files={"tar": path}, size=places.size_of(below(root, path)))
 
 
 def pictures_in(root: str, items: Sequence[Item], endings: frozenset[str] = IMAGE_ENDINGS) -> int | None:

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
@@ -63,7 +63,7 @@ class YouTubeVOS(TimedFolders, AnnotatedFolders):
 
 def _meta(path: str) -> Mapping[str, Any] | None:
     """Reads the objects of each video: {video: {id: {"category", "frames"}}}."""
-    if not Path(path).is_file():
+    if not places.is_file(path):
         return None
     try:
         videos = read_json(path)["videos"]
