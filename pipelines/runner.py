@@ -20,6 +20,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.dofn import TokenizeUnit
 from pipelines.job import Job, Work
+from pipelines.lifeline import lifeline
 from visent.errors import UserError, unknown
 
 POLL_SECONDS = 0.5
@@ -84,7 +85,7 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
     """Runs the pipeline in a thread and calls `poll` twice a second until it ends.
 
     Raises:
-        UserError: a worker met something the user can fix; finished shards stay.
+        UserError: a worker met something the user can fix, or died; finished shards stay.
     """
     outcome: list[Ran | BaseException] = []
 
@@ -96,10 +97,12 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
 
     thread = threading.Thread(target=work, name="beam", daemon=True)
     try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            poll()
+        with lifeline() as line:
+            thread.start()
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                line.check()
+                poll()
     except KeyboardInterrupt:
         raise UserError("interrupted: finished shards are kept; run the same command again to go on") from None
     result = outcome[0]
