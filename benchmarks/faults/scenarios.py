@@ -1,0 +1,177 @@
+"""What the campaign disturbs: real commands on small real inputs, and what each must leave behind."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.pictures import write_pictures
+from manifests import files
+from manifests.receipts import read_receipts
+from tokenizer.testing import tiny_tokenizer_dir
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTOS = 120
+BROKEN = {"broken/empty.jpg": b"", "broken/cut.jpg": b"\xff\xd8\xff\xe0 cut", "broken/text.png": b"no picture"}
+PROCESSES = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+MANIFEST = """\
+version = 1
+
+[datasets.photos]
+path = "photos"
+views = 1
+
+[tasks.photos]
+dataset = "photos"
+kind = "single"
+sentence = ["image"]
+
+[tasks.edge]
+dataset = "photos"
+kind = "discriminative"
+sentence = ["image", "edge"]
+
+[stages.images]
+context = 16
+share = { photos = 1.0 }
+
+[stages.sequences]
+context = 64
+share = { photos = 0.5, edge = 0.5 }
+"""
+TRAINING = ("model.hidden=32", "model.mlp=48", "model.heads=2", "model.layers=2", "stages.images.batch_sentences=8",
+            "stages.images.warmup_steps=0", "stages.images.steps=8", "stages.sequences.batch_sentences=4",
+            "stages.sequences.warmup_steps=0", "stages.sequences.steps=6", "log_every=1", "checkpoint_every=1")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What all scenarios read; nothing changes it."""
+
+    photos: Path
+    tokenizer: Path
+    dataset: Path  # the photos' finished tokens
+    manifest: Path  # reads them; views.toml beside it asks for views, too
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One command over a folder of its own.
+
+    `prepare` fills the folder with what must be there before; `arguments` are those of `visent`; `results` names what
+    has to be the same as after an undisturbed run; `datasets` are the folders of shards that are written.
+    """
+
+    name: str
+    prepare: Callable[[Path], None]
+    arguments: Callable[[Path], Sequence[str]]
+    results: Callable[[Path], Mapping[str, str]]
+    datasets: tuple[str, ...] = ()
+
+
+def make_inputs(folder: Path) -> Inputs:
+    """Makes photos, some of them broken, a tokenizer, a dataset and a manifest."""
+    photos = folder / "photos"
+    write_pictures(photos, PHOTOS)
+    for name, data in BROKEN.items():
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(data)
+    tokenizer = tiny_tokenizer_dir(folder)
+    dataset, manifest = folder / "corpus" / "photos", folder / "corpus" / "manifest.toml"
+    visent(tokenize_arguments(photos, tokenizer, str(dataset)))
+    manifest.write_text(MANIFEST)
+    manifest.with_name("views.toml").write_text(MANIFEST.replace("views = 1", "views = 5"))
+    return Inputs(photos=photos, tokenizer=tokenizer, dataset=dataset, manifest=manifest)
+
+
+def tokenize_arguments(photos: Path, tokenizer: Path, out: str, *more: str) -> list[str]:
+    """Returns the command that every scenario of tokenizing runs: 16 shards, three rejects."""
+    return ["tokenize", "folder", str(photos), "--out", out, "--tokenizer", str(tokenizer), "--annotate", "edge",
+            "--items-per-shard", "8", *more]  # fmt: skip
+
+
+def visent(arguments: Sequence[str]) -> None:
+    """Runs a command that must succeed."""
+    subprocess.run([sys.executable, "-m", "visent", *arguments], cwd=ROOT, check=True, capture_output=True)
+
+
+def scenarios(inputs: Inputs) -> list[Scenario]:
+    """Returns all scenarios."""
+
+    def nothing(folder: Path) -> None:
+        pass
+
+    def corpus(folder: Path) -> None:
+        shutil.copytree(inputs.dataset.parent, folder / "corpus")
+
+    def lines_of(folder: Path) -> dict[str, str]:
+        return {"manifest.lock.json": _digest((folder / "corpus" / "manifest.lock.json").read_bytes())}
+
+    def tokenizing(*more: str) -> Callable[[Path], list[str]]:
+        return lambda folder: tokenize_arguments(inputs.photos, inputs.tokenizer, str(folder / "photos"), *more)
+
+    def manifest(folder: Path, name: str = "manifest.toml") -> str:
+        return str(folder / "corpus" / name)
+
+    settings = [part for setting in TRAINING for part in ("--set", setting)]
+    rows, views = ("photos",), ("corpus/photos",)
+    return [
+        Scenario(name="tokenize", prepare=nothing, arguments=tokenizing(), results=_of(rows), datasets=rows),
+        Scenario(name="tokenize in two processes", prepare=nothing, arguments=tokenizing(*PROCESSES),
+                 results=_of(rows), datasets=rows),
+        Scenario(name="tokenize to ArrayRecord", prepare=nothing, arguments=tokenizing("--format", "arrayrecord"),
+                 results=_of(rows), datasets=rows),
+        Scenario(name="tokenize --views-from", prepare=corpus,
+                 arguments=lambda folder: ["tokenize", "--views-from", manifest(folder, "views.toml")], results=_of(views),
+                 datasets=views),
+        Scenario(name="verify", prepare=corpus, arguments=lambda folder: ["verify", str(folder / "corpus" / "photos")],
+                 results=_of(views), datasets=views),
+        Scenario(name="manifest lock", prepare=corpus,
+                 arguments=lambda folder: ["manifest", "lock", manifest(folder)], results=lines_of),
+        Scenario(name="train", prepare=nothing, results=_of_run, arguments=lambda folder: [
+            "train", "tiny", "--manifest", str(inputs.manifest), "--out", str(folder / "run"), *settings]),
+    ]  # fmt: skip
+
+
+def _of(datasets: Sequence[str]) -> Callable[[Path], dict[str, str]]:
+    return lambda folder: {
+        f"{name}/{file}": digest for name in datasets for file, digest in of_dataset(str(folder / name)).items()
+    }
+
+
+def of_dataset(folder: str) -> dict[str, str]:
+    """Returns the sha256 of each file of a dataset in a folder or bucket, but for the two that name their places."""
+    names = [name for name in files.list_sizes(folder) if name not in ("job.json", "dataset.json")]
+    found = zip(names, files.read_many(folder, names), strict=True)
+    digests = {name: _digest(data) for name, data in found if data is not None}
+    facts = files.read_json(files.join(folder, "dataset.json"))
+    facts["config"] = {name: value for name, value in facts["config"].items() if name not in ("roots", "tokenizer")}
+    facts.pop("config_digest", None)
+    return {**digests, "dataset.json": _digest(json.dumps(facts, sort_keys=True).encode())}
+
+
+def _of_run(folder: Path) -> dict[str, str]:
+    """Returns every loss, and the sha256 of the last checkpoint's parameters and optimizer state."""
+    import jax
+
+    from trainer.run_folder import open_run
+
+    run = open_run(str(folder / "run"))
+    lines = (json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines())
+    losses = {str(line["step"]): repr(line["loss"]) for line in lines}
+    leaves = jax.tree.leaves(run.params())
+    return {**losses, "step": str(run.step), "parameters": _digest(b"".join(leaf.tobytes() for leaf in leaves))}
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def half_shards(folder: str) -> int:
+    """Counts shards whose receipt stands for other bytes than those that lie there."""
+    found = read_receipts(folder)
+    return sum(files.sha256(files.join(folder, name)) != info.sha256 for name, info in found.items())
