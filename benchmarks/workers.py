@@ -51,8 +51,14 @@ def main() -> None:
     one = runs[1]["pictures_per_second"]
     for workers, run in runs.items():
         run["scaling"] = run["pictures_per_second"] / one / workers
-    results = {"pictures": arguments.pictures, "sleep_ms": arguments.sleep_ms, "bare_of_ideal": bare,
-               "required": REQUIRED, "same_shards": same, "workers": {str(n): run for n, run in runs.items()}}  # fmt: skip
+    results = {
+        "pictures": arguments.pictures,
+        "sleep_ms": arguments.sleep_ms,
+        "bare_of_ideal": bare,
+        "required": REQUIRED,
+        "same_shards": same,
+        "workers": {str(workers): run for workers, run in runs.items()},
+    }
     show(results)
     machine.save("workers", results)
     assert same, "other shards with another number of workers"
@@ -112,8 +118,9 @@ def show(results: dict[str, Any]) -> None:
     title = f"{results['pictures']} pictures, {results['sleep_ms']:g} ms each"
     table = Table("workers", "wall s", "start-up s", "images/s", "of ideal", "scaling", title=title)
     for workers, run in results["workers"].items():
-        table.add_row(workers, f"{run['wall_seconds']:.1f}", f"{run['start_up_seconds']:.1f}",
-                      f"{run['pictures_per_second']:.1f}", f"{run['of_ideal']:.3f}", f"{run['scaling']:.3f}")  # fmt: skip
+        names = ("wall_seconds", "start_up_seconds", "pictures_per_second")
+        ratios = (f"{run[name]:.3f}" for name in ("of_ideal", "scaling"))
+        table.add_row(workers, *(f"{run[name]:.1f}" for name in names), *ratios)
     Console().print(table)
     Console().print(f"a bare loop that sleeps: {results['bare_of_ideal']:.3f} of ideal; same shards: "
                     f"{results['same_shards']}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""On a process's PYTHONPATH: its tokenizers sleep in place of computing, one batch at a time, as a busy device would."""
+"""On a process's PYTHONPATH: its tokenizers sleep in place of computing, one batch at a time, as a device would."""
 
 import os
 import threading
