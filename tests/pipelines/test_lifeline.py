@@ -17,8 +17,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").e
 
 
 def start(source: Path, out: Path, tiny: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "visent", "tokenize", "folder", str(source), "--out", str(out), "--tokenizer", tiny,
-               "--items-per-shard", "4", "--", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]  # fmt: skip
+    command = [sys.executable, "-m", "visent", "tokenize", "folder", str(source), "--out", str(out),
+               "--tokenizer", tiny, "--items-per-shard", "4",
+               "--", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
