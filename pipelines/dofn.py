@@ -26,12 +26,14 @@ NAMESPACE = "visent"  # of all counters
 class TokenizeUnit(beam.DoFn):
     """Makes the shard of each unit it gets.
 
-    What the user can fix goes back as a metric, not as an exception: runners wrap exceptions, print their tracebacks
-    and try again. After such a failure the worker leaves its other units alone; they would fail alike.
+    Here, what the user can fix goes back as a metric, not as an exception: Beam's local runner wraps exceptions and
+    prints their tracebacks. After such a failure the worker leaves its other units alone; they would fail alike.
+    Elsewhere (`raises`) it is an exception all the same: Dataflow and clusters give the unit to another worker a few
+    times and say at last what it died of, while a worker that went on without an error would swallow all the others.
     """
 
-    def __init__(self, job: Job, digest: str, started: float) -> None:
-        self._job, self._digest, self._started = job, digest, started
+    def __init__(self, job: Job, digest: str, started: float, raises: bool = False) -> None:
+        self._job, self._digest, self._started, self._raises = job, digest, started, raises
         self._begun = self._failed = False
         self._errors = Metrics.string_set(NAMESPACE, "errors")
 
@@ -42,6 +44,8 @@ class TokenizeUnit(beam.DoFn):
         try:
             info = self._shard(Work.from_json(element), self._encoder())
         except UserError as error:
+            if self._raises:
+                raise
             self._failed = True
             self._errors.add(str(error))
             return
@@ -62,7 +66,8 @@ class TokenizeUnit(beam.DoFn):
         if not self._begun:
             self._begun = True
             _distribution("ready", max(time.time() - self._started, 0))
-            tell("worker ready", tokenizer=job.tokenizer, batch=encoder.batch_size, **encoder.made_with)
+            told = {"batch": encoder.batch_size, "devices": encoder.devices, **encoder.made_with}
+            tell("worker ready", tokenizer=job.tokenizer, **told)
         return encoder
 
     def _shard(self, work: Work, encoder: Encoder) -> ShardInfo:

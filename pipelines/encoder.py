@@ -32,6 +32,7 @@ class Encoder:
         self.batch_size = tokenizer.batch_size
         self.pictures = 0  # encoded so far in this process
         self.made_with = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+        self.devices = jax.local_device_count()
         self._tokenizer = tokenizer
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="encode")
         self._counting = threading.Lock()
@@ -64,7 +65,7 @@ def shared_encoder(tokenizer: str, preset: str | None = None, precision: str | N
     with _loading:
         name = (tokenizer, preset, precision)
         if name not in _loaded:
-            _loaded[name] = Encoder(load(tokenizer, preset=preset, precision=precision))
+            _loaded[name] = Encoder(load(tokenizer, preset=preset, precision=precision, all_devices=True))
         return _loaded[name]
 
 

@@ -3,11 +3,10 @@
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tokenizer.cache import fetch_once
 from tokenizer.card import CARD_FILE, PRETRAINED
 from visent.errors import UserError
 
@@ -52,8 +51,8 @@ def _from_url(url: str) -> Path:
         files = _remote_files(system, path)
         state = "\n".join(f"{name} {system.ukey(remote)}" for name, remote in files)
         folder = cache_folder() / hashlib.sha256(f"{url}\n{state}".encode()).hexdigest()[:16]
-        if files and not folder.exists():
-            _copy(system, files, folder)
+        if files:
+            fetch_once(system, files, folder)
     except Exception as error:  # each file system has errors of its own
         raise UserError(f"cannot fetch the tokenizer {url}: {type(error).__name__}: {error}") from error
     if not files:
@@ -84,23 +83,6 @@ def _files() -> tuple[str, ...]:
     from tokenizer.checkpoints.files import CONFIG_FILE, WEIGHTS_FILES
 
     return (CARD_FILE, CONFIG_FILE, *WEIGHTS_FILES)
-
-
-def _copy(system: Any, files: Iterable[tuple[str, str]], folder: Path) -> None:
-    """Copies beside its place first, so that a folder that is there is whole."""
-    from visent.progress import track
-
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    files = list(files)
-    with track("fetching", len(files), "files") as progress:
-        for name, remote in files:
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            system.get_file(remote, str(partial / name))
-            progress.advance(note=name)
-    try:
-        partial.replace(folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(partial)
 
 
 def _from_hub(name: str) -> Path:

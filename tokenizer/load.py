@@ -21,21 +21,25 @@ def load(
     precision: str | None = None,
     signed_pixels: bool | None = None,
     image_size: int | None = None,
+    all_devices: bool = False,
 ) -> "Tokenizer":
     """Loads a tokenizer: `default` (shipped with visent), a folder or checkpoint of any layout, a URL, or an id.
 
     `preset` and `precision` replace those of the card and enter its fingerprint; `signed_pixels` says whether a
     foreign network takes pixels in [-1, 1], `image_size` how many on each side, where that is not its project's custom.
+    With `all_devices` it runs on all of this machine's accelerators at once, for those who have large batches.
 
     Raises:
         UserError: it is missing or damaged, its parts do not belong together, or a name is unknown.
     """
+    import jax
+
     from tokenizer.checkpoints.network import build
     from tokenizer.tokenizer import Tokenizer
 
     told: dict[str, Any] = {"signed_pixels": signed_pixels, "image_size": image_size}
     checkpoint, card = open_tokenizer(name_or_path, preset=preset, precision=precision, **told)
-    return Tokenizer(build(checkpoint), card)
+    return Tokenizer(build(checkpoint), card, devices=jax.local_devices() if all_devices else ())
 
 
 def load_card(

@@ -2,13 +2,14 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int, UInt8, UInt16
 
 from tokenizer.card import TokenizerCard
@@ -17,6 +18,7 @@ from tokenizer.vqgan import VQGAN
 CPU_BATCH_SIZE = 8  # the fastest on two CPU cores, see benchmarks/tokenizer_encode.py
 FULL_RESOLUTION_BATCH_SIZE = 4  # on a CPU: as fast for networks that fold no pixels, and half a gigabyte each
 ACCELERATOR_BATCH_SIZE = 64  # fills a GPU at 256 x 256 pixels
+DEVICES = "devices"  # the axis that pictures are spread over
 AHEAD = 1  # batches that run beside the oldest: a CPU's cores, or the way to and from a GPU, stay busy
 
 
@@ -25,19 +27,31 @@ class Tokenizer:
 
     Every call runs the same compiled program over batches of `batch_size`, the last one padded, so the codes of an
     image depend on that image alone. The network computes in the card's precision.
+
+    With several `devices` each holds the network and takes an equal part of every batch, in a program compiled once
+    for all; a device's part is as large as the batch of one device alone, so its codes are the same.
     """
 
-    def __init__(self, model: VQGAN, card: TokenizerCard, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        model: VQGAN,
+        card: TokenizerCard,
+        batch_size: int | None = None,
+        devices: Sequence[jax.Device] = (),
+    ) -> None:
         self.card = card
-        self.batch_size = batch_size or _usual_batch_size(model)
-        self._graph, self._state = nnx.split(model.at(card.precision))
+        self.batch_size = (batch_size or _usual_batch_size(model)) * max(len(devices), 1)
+        self._mesh = Mesh(np.array(devices), (DEVICES,)) if len(devices) > 1 else None
+        self._graph, state = nnx.split(model.at(card.precision))
+        whole = None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec())
+        self._state = state if whole is None else jax.device_put(state, whole)
 
     def encode(self, images: UInt8[np.ndarray, "n s s 3"]) -> UInt16[np.ndarray, "n t"]:
         """Returns the codes of square RGB images of the card's size, row by row."""
         size = self.card.image_size
         if images.shape[1:] != (size, size, 3):
             raise ValueError(f"images of shape {images.shape}, expected (n, {size}, {size}, 3): use images.prepare")
-        run = functools.partial(_compiled(_encode), self._graph, self._state)
+        run = functools.partial(_compiled(_encode, self._mesh), self._graph, self._state)
         return self._batched(run, images, (self.card.tokens_per_image,), np.uint16)
 
     def decode(self, codes: Int[np.ndarray, "n t"] | UInt16[np.ndarray, "n t"]) -> UInt8[np.ndarray, "n s s 3"]:
@@ -46,7 +60,7 @@ class Tokenizer:
             raise ValueError(f"codes of shape {codes.shape}, expected (n, {self.card.tokens_per_image})")
         if codes.size and not 0 <= codes.min() <= codes.max() < self.card.codebook_size:
             raise ValueError(f"codes in {codes.min()}..{codes.max()}, expected 0..{self.card.codebook_size - 1}")
-        run = functools.partial(_compiled(_decode), self._graph, self._state)
+        run = functools.partial(_compiled(_decode, self._mesh), self._graph, self._state)
         size = self.card.image_size
         return self._batched(run, codes.astype(np.int32), (size, size, 3), np.uint8)
 
@@ -89,14 +103,23 @@ def _usual_batch_size(model: VQGAN) -> int:
 
 
 @functools.cache
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
     """Returns the function compiled for each graph; XLA's usual schedule for CPUs would take several times the memory.
 
-    It starts whatever it can at once, such as filling the results of all layers with zeros.
+    It starts whatever it can at once, such as filling the results of all layers with zeros. Over a mesh each device
+    runs the function on its part of the values.
     """
+    if mesh is not None:
+        function = functools.partial(_spread, function, mesh)
     options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
     on_cpu = jax.default_backend() == "cpu"
     return jax.jit(function, static_argnums=0, compiler_options=options if on_cpu else None)
+
+
+def _spread(function: Callable[..., Any], mesh: Mesh, graph: Any, state: Any, values: Any) -> Any:
+    whole, parts = PartitionSpec(), PartitionSpec(DEVICES)
+    own = functools.partial(function, graph)
+    return jax.shard_map(own, mesh=mesh, in_specs=(whole, parts), out_specs=parts, check_vma=False)(state, values)
 
 
 def _encode(graph: Any, state: Any, images: UInt8[Array, "n s s 3"]) -> UInt16[Array, "n t"]:

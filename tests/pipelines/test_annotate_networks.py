@@ -16,6 +16,7 @@ from pipelines.annotate import hed, models, networks, pose
 from pipelines.annotate.annotators import drawing
 from pipelines.annotate.blazepose import letterboxed
 from pipelines.annotate.canvas import canvas_side, inside, placed, taken
+from pipelines.meter import Meter
 from visent.errors import UserError
 
 WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
@@ -49,7 +50,9 @@ def drawn(name: str, pictures: Sequence[np.ndarray], size: int) -> list[np.ndarr
     network = networks.shared_network(*networks.weights([name]), size)
     count = network.batch_size
     return [
-        one for i in range(0, len(pictures), count) for one in network.submit(list(pictures[i : i + count])).result()
+        one
+        for i in range(0, len(pictures), count)
+        for one in network.submit(list(pictures[i : i + count]), Meter()).result()
     ]
 
 

@@ -18,6 +18,7 @@ from PIL import Image  # noqa: E402
 from pipelines.annotate.annotators import NETWORKS  # noqa: E402
 from pipelines.annotate.networks import shared_network, weights  # noqa: E402
 from pipelines.annotate.onnx_card import PALETTES, OnnxCard, read_card  # noqa: E402
+from pipelines.meter import Meter  # noqa: E402
 from pipelines.render import palettes  # noqa: E402
 from visent.errors import UserError  # noqa: E402
 
@@ -33,7 +34,7 @@ def drawn(annotator: str, *pictures: np.ndarray) -> list[np.ndarray]:
     """What the annotator draws on pictures, in batches as in a job."""
     network = shared_network(*weights([annotator]), 32)
     parts = [list(pictures[i : i + network.batch_size]) for i in range(0, len(pictures), network.batch_size)]
-    return [picture for part in parts for picture in network.submit(part).result()]
+    return [picture for part in parts for picture in network.submit(part, Meter()).result()]
 
 
 def test_sobels_edges_are_those_of_the_convolution(tmp_path: Path) -> None:
