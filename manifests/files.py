@@ -1,4 +1,4 @@
-"""All access to files: local paths through pathlib, URLs such as `gs://bucket/x` through fsspec.
+"""All access to files: local paths through pathlib, URLs such as `gs://bucket/x` through `visent.storage`.
 
 A file that a reader accepts is always whole: it is written under a temporary name (`.tmp-...` in the same folder) and
 renamed when it is complete and on the disk. Object stores show an object only when its upload ended, so there the
@@ -10,30 +10,22 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from visent import storage
 from visent.errors import UserError
 
 TEMPORARY = ".tmp-"
-PAUSES = (0.5, 1.0, 2.0)  # seconds before a bucket is asked again
 _BLOCK = 1 << 20
 
 
 def is_url(path: str | Path) -> bool:
     """Tells whether the path needs fsspec (`gs://...`, `s3://...`, `memory://...`)."""
     return "://" in str(path)
-
-
-def _filesystem(path: str) -> tuple[Any, str]:
-    import fsspec
-
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    return filesystem, inner
 
 
 def join(base: str | Path, *parts: str) -> str:
@@ -63,23 +55,45 @@ def relative(path: str, folder: str) -> str:
     return str(absolute) if is_url(folder) else os.path.relpath(absolute, Path(folder).resolve())
 
 
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Says of storage that fails for good what a user can do."""
+    try:
+        yield
+    except storage.StorageError as error:
+        raise UserError(
+            f"cannot read {path}: {error}; check the URL, the network and your access to it, then run the same "
+            "command again"
+        ) from error
+
+
 def exists(path: str | Path) -> bool:
-    """Tells whether a file or folder is there."""
-    if is_url(path):
-        filesystem, inner = _filesystem(str(path))
-        filesystem.invalidate_cache(inner)  # others write there, too
-        return bool(filesystem.exists(inner))
-    return Path(path).exists()
+    """Tells whether a file or folder is there.
+
+    Raises:
+        UserError: the bucket cannot be asked.
+    """
+    if not is_url(path):
+        return Path(path).exists()
+    try:
+        with _reading(path):
+            storage.info(str(path))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def list_names(folder: str | Path) -> list[str]:
-    """Returns the sorted names in a folder without temporary files; an absent folder is empty."""
+    """Returns the sorted names in a folder without temporary files; an absent folder is empty.
+
+    Raises:
+        UserError: the bucket cannot be asked.
+    """
     if is_url(folder):
-        filesystem, inner = _filesystem(str(folder))
-        filesystem.invalidate_cache(inner)
-        names = [name(entry) for entry in filesystem.ls(inner, detail=False)] if filesystem.exists(inner) else []
-    else:
-        names = [entry.name for entry in Path(folder).iterdir()] if Path(folder).is_dir() else []
+        with suppress(FileNotFoundError):
+            return sorted(entry for entry in list_entries(folder) if not entry.startswith(TEMPORARY))
+        return []
+    names = [entry.name for entry in Path(folder).iterdir()] if Path(folder).is_dir() else []
     return sorted(entry for entry in names if not entry.startswith(TEMPORARY))
 
 
@@ -87,15 +101,14 @@ def list_sizes(folder: str | Path) -> dict[str, int]:
     """Returns the bytes of every file in a folder by its name, of a bucket with one listing; no temporary files.
 
     An absent folder is empty.
+
+    Raises:
+        UserError: the bucket cannot be asked.
     """
+    sizes: dict[str, int] = {}
     if is_url(folder):
-        filesystem, inner = _filesystem(str(folder))
-        filesystem.invalidate_cache(inner)
-        try:
-            entries = _patiently(lambda: filesystem.ls(inner, detail=True), folder)
-        except FileNotFoundError:
-            entries = []
-        sizes = {name(entry["name"]): int(entry["size"] or 0) for entry in entries if entry["type"] == "file"}
+        with suppress(FileNotFoundError):
+            sizes = {entry: size for entry, size in list_entries(folder).items() if size is not None}
     else:
         with os.scandir(folder) if Path(folder).is_dir() else nullcontext(()) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -107,12 +120,11 @@ def list_entries(folder: str | Path) -> dict[str, int | None]:
 
     Raises:
         FileNotFoundError: nothing is there.
+        UserError: the bucket cannot be asked.
     """
-    filesystem, inner = _filesystem(str(folder))
-    filesystem.invalidate_cache(inner)
-    found = _patiently(lambda: filesystem.ls(inner, detail=True), folder)
-    entries = (entry for entry in found if entry["name"].strip("/") != inner.strip("/"))  # a marker of the folder
-    return {name(entry["name"]): int(entry["size"] or 0) if entry["type"] == "file" else None for entry in entries}
+    with _reading(folder):
+        found = storage.entries(str(folder))
+    return {name(entry["name"]): int(entry["size"] or 0) if entry["type"] == "file" else None for entry in found}
 
 
 def entry_of(path: str | Path) -> tuple[int | None, str]:
@@ -120,27 +132,27 @@ def entry_of(path: str | Path) -> tuple[int | None, str]:
 
     Raises:
         FileNotFoundError: nothing is there.
+        UserError: the bucket cannot be asked.
     """
-    filesystem, inner = _filesystem(str(path))
-    filesystem.invalidate_cache(inner)
-    entry = _patiently(lambda: filesystem.info(inner), path)
+    with _reading(path):
+        entry = storage.info(str(path))
     version = hashlib.sha256(str(sorted(entry.items(), key=str)).encode()).hexdigest()
     return (int(entry["size"] or 0), version) if entry["type"] == "file" else (None, "")
 
 
-def read_many(folder: str | Path, names: Sequence[str]) -> list[bytes | None]:
+def read_many(folder: str | Path, names: Sequence[str], sizes: Mapping[str, int] | None = None) -> list[bytes | None]:
     """Returns the content of many small files of one folder, None for those that are not there.
 
-    Of a bucket, many are asked for at once.
+    Of a bucket, many are asked for at once; `sizes` (of `list_sizes`) spares asking for each one's size.
+
+    Raises:
+        UserError: one cannot be read.
     """
     if not is_url(folder):
         return [_read_if_there(f"{folder}/{entry}") for entry in names]
-    filesystem, inner = _filesystem(str(folder))
-    paths = [f"{inner.rstrip('/')}/{entry}" for entry in names]
-    found = filesystem.cat(paths, on_error="return") if len(paths) > 1 else {}
-    again = (entry for entry, path in zip(names, paths, strict=True) if not isinstance(found.get(path), bytes))
-    late = {entry: _read_if_there(join(folder, entry)) for entry in again}
-    return [late[entry] if entry in late else found[path] for entry, path in zip(names, paths, strict=True)]
+    known = list_sizes(folder) if sizes is None else sizes
+    with _reading(folder):
+        return storage.read_many(str(folder), names, [known.get(entry) for entry in names])
 
 
 def _read_if_there(path: str | Path) -> bytes | None:
@@ -169,11 +181,11 @@ def read_bytes(path: str | Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: a local file cannot be read, or is a folder.
+        UserError: it cannot be read, or is a folder.
     """
     if is_url(path):
-        filesystem, inner = _filesystem(str(path))
-        return bytes(_patiently(lambda: filesystem.cat_file(inner), path))
+        with _reading(path):
+            return storage.read(str(path))
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - twice as fast as a Path, and there may be 100,000
             return file.read()
@@ -196,38 +208,10 @@ def read_ranges(path: str | Path, ranges: Sequence[tuple[int, int]]) -> list[byt
         FileNotFoundError: there is no such file.
     """
     if is_url(path):
-        filesystem, inner = _filesystem(str(path))
-        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-        return list(
-            _patiently(lambda: filesystem.cat_ranges([inner] * len(ranges), starts, ends, on_error="raise"), path)
-        )
+        with _reading(path):
+            return storage.read_ranges(str(path), ranges)
     with Path(path).open("rb") as file:
         return [os.pread(file.fileno(), end - start, start) for start, end in ranges]
-
-
-def _patiently(read: Callable[[], Any], path: str | Path) -> Any:
-    """Reads from a bucket, again after a pause where that fails: networks do.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UserError: it failed several times.
-    """
-    for pause in PAUSES:
-        try:
-            return read()
-        except FileNotFoundError:
-            raise
-        except (OSError, TimeoutError):
-            time.sleep(pause)
-    try:
-        return read()
-    except FileNotFoundError:
-        raise
-    except (OSError, TimeoutError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}, {len(PAUSES) + 1} times in a row; check the network and your access to it, "
-            "then run the same command again"
-        ) from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -253,8 +237,8 @@ def stamp(path: str | Path) -> tuple[int, int]:
         FileNotFoundError: there is no such file.
     """
     if is_url(path):
-        filesystem, inner = _filesystem(str(path))
-        return int(_patiently(lambda: filesystem.size(inner), path)), 0
+        with _reading(path):
+            return int(storage.info(str(path))["size"] or 0), 0
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
 
@@ -274,10 +258,10 @@ def local_copy(path: str | Path) -> Iterator[str]:
     if not is_url(path):
         yield str(path)
         return
-    filesystem, inner = _filesystem(str(path))
     with tempfile.TemporaryDirectory(prefix="visent-") as folder:
         local = str(Path(folder) / name(path))
-        _patiently(lambda: filesystem.get_file(inner, local), path)
+        with _reading(path):
+            storage.fetch(str(path), local)
         yield local
 
 
@@ -291,11 +275,11 @@ def publish(temporary: str, path: str | Path) -> None:
     """Makes a finished temporary file visible as `path`: flushed to the disk, then renamed (or uploaded).
 
     Raises:
-        OSError: the disk is full or the target cannot be written; `path` is then untouched.
+        OSError: the disk is full or the target cannot be written; `path` is then untouched, or whole and new where a
+            bucket's answer was lost.
     """
     if is_url(path):
-        filesystem, inner = _filesystem(str(path))
-        filesystem.put_file(temporary, inner)
+        storage.put(temporary, str(path))
         Path(temporary).unlink()
         return
     _flush(temporary)
@@ -325,9 +309,7 @@ def remove(path: str | Path) -> None:
     """
     try:
         if is_url(path):
-            filesystem, inner = _filesystem(str(path))
-            filesystem.invalidate_cache(inner)
-            _patiently(lambda: filesystem.rm(inner, recursive=filesystem.isdir(inner)), path)
+            storage.remove(str(path))
         elif Path(path).is_dir():
             shutil.rmtree(path)
         else:
@@ -350,8 +332,7 @@ def move(source: str | Path, target: str | Path) -> None:
             Path(source).replace(target)
             _flush(parent(target))
             return
-        filesystem, inner = _filesystem(str(source))
-        _patiently(lambda: filesystem.cp_file(inner, _filesystem(str(target))[1]), target)
+        storage.copy(str(source), str(target))
         remove(source)
     except OSError as error:
         raise cannot_write(target, error) from error

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTRUSTED = {f"visent.untrusted.{name}" for name in ("arrays", "documents", "films", "names")}
-LEAVES = {"visent", "visent.errors", "visent.progress", "visent.untrusted", *UNTRUSTED}
+LEAVES = {"visent", "visent.errors", "visent.progress", "visent.storage", "visent.untrusted", *UNTRUSTED}
 MAY_IMPORT = {
     "tokenizer": set(),
     "manifests": {"tokenizer.card"},
