@@ -26,7 +26,7 @@ def read_receipts(folder: str, shards: Iterable[str] | None = None) -> dict[str,
     found = {}
     for start in range(0, len(names), AT_ONCE):
         part = names[start : start + AT_ONCE]
-        for name, text in zip(part, files.read_many(folder, [receipt_name(name) for name in part]), strict=True):
+        for name, text in zip(part, files.read_many(folder, [receipt_name(name) for name in part], sizes), strict=True):
             info = None if text is None else _parsed(folder, name, text)
             if info is not None and info.bytes == sizes[name]:
                 found[name] = info

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -72,15 +72,21 @@ def _write(folder: str, log: ShardLog) -> None:
     files.write_json(files.join(folder, log_name(log.shard)), log.to_json())
 
 
-def read_logs(folder: str) -> dict[str, ShardLog]:
-    """Returns the logs by the shard's file name; what is no log (cut, of another version) is left out."""
+def read_logs(folder: str, shards: Iterable[str] | None = None) -> dict[str, ShardLog]:
+    """Returns the logs by the shard's file name, of all shards without `shards`.
+
+    What is no log (cut, of another version) is left out.
+    """
     place = files.join(folder, FOLDER)
-    names = [name for name in files.list_sizes(place) if name.endswith(".json")]
-    logs = (_parsed(text) for text in files.read_many(place, names) if text is not None)
+    wanted = None if shards is None else {files.name(log_name(shard)) for shard in shards}
+    sizes = files.list_sizes(place)
+    names = [name for name in sizes if name.endswith(".json") and (wanted is None or name in wanted)]
+    logs = (parsed(text) for text in files.read_many(place, names, sizes) if text is not None)
     return {log.shard: log for log in logs if log is not None}
 
 
-def _parsed(text: bytes) -> ShardLog | None:
+def parsed(text: bytes) -> ShardLog | None:
+    """Reads a log; None for what is none."""
     try:
         return ShardLog(**json.loads(text))
     except (ValueError, TypeError):
