@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CARD_FILE = "card.json"
@@ -85,7 +86,7 @@ def read_card(folder: Path) -> TokenizerCard:
     """
     path = folder / CARD_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the tokenizer card {path}: {error}") from error
     if not isinstance(values, dict):

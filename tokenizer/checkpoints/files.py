@@ -1,8 +1,8 @@
 """Finds the weights in a file or folder and reads them as named arrays, whatever wrote them."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tokenizer.checkpoints.taming import LEFT_OUT
 from tokenizer.checkpoints.tensors import read_safetensors
 from tokenizer.checkpoints.torch_files import ZIP_MAGIC, read_pickled
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 CONFIG_FILE = "config.json"
 # Full precision first, files without code first.
@@ -24,6 +25,7 @@ WEIGHTS_FILES = (
 SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".pkl", ".pickle")
 SUBFOLDERS = ("vqvae", "vae", "checkpoints")  # of diffusers' pipelines, of open-muse's, of taming's runs
 WRAPPED = "state_dict."  # lightning keeps the weights below this name
+MOST_LEAVES = 100_000  # a few kilobytes of references to references may spell out more than any memory holds
 LISTED = 12  # names of a folder that an error message shows
 
 
@@ -73,7 +75,7 @@ def _weights_file(folder: Path, expected: str) -> Path:
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; fetch it again") from error
     if not isinstance(values, dict):
@@ -120,7 +122,9 @@ def _weights(tree: Any, file: Path) -> dict[str, Any]:
         tree = {"state_dict": tree["state_dict"]}
     elif isinstance(tree, dict) and set(tree) == {"params"}:
         tree = tree["params"]
-    pairs = list(_leaves(tree, ()))
+    pairs = list(islice(_leaves(tree, ()), MOST_LEAVES + 1))
+    if len(pairs) > MOST_LEAVES:
+        raise UserError(f"{file} holds more than {MOST_LEAVES:,} values, one inside the other: no file of weights")
     for name, leaf in pairs:
         if not isinstance(leaf, (TensorView, np.ndarray)):
             what = leaf.what if isinstance(leaf, StandIn) else type(leaf).__name__

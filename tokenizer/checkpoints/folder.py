@@ -14,6 +14,7 @@ from tokenizer.checkpoints.network import check_numbers, check_shapes, parameter
 from tokenizer.checkpoints.tensors import dtype_of, read_safetensors, write_safetensors
 from tokenizer.vqgan import VQGAN, VQGANConfig
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -75,7 +76,7 @@ def save(
 
 def _read_config(path: Path) -> VQGANConfig:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the network's config {path}: {error}") from error
     if not isinstance(values, dict):

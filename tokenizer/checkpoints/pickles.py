@@ -6,6 +6,7 @@ empty stand-ins that are built and never called, and any other name is refused.
 """
 
 import collections
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ TORCH_DTYPES: Mapping[str, np.dtype] = {
 }
 
 
+Rebuilders = Mapping[tuple[str, str], Callable[..., Any]]  # what answers a name: (module, name) -> ours
 Source = Callable[[str], bytes]  # the bytes of a storage by its key, asked for when a tensor is wanted
 
 
@@ -69,6 +71,8 @@ class TensorView:
         data = np.frombuffer(source(self.storage.key), self.dtype)
         if min((self.offset, *self.shape, *self.strides)) < 0:
             raise ValueError(f"offset {self.offset}, shape {self.shape} or strides {self.strides} below zero")
+        if math.prod(self.shape) > max(len(data), 1):
+            raise ValueError(f"shape {self.shape} of {len(data)} stored numbers")
         reach = sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
         if min(self.shape, default=1) > 0 and self.offset + reach >= len(data):
             raise ValueError(f"storage {self.storage.key} holds {len(data)} numbers, a tensor needs more")
@@ -134,25 +138,27 @@ class PickledDtype:
         return made.newbyteorder(self.order)
 
 
-def load_pickle(file: Any, where: Path | str) -> Any:
+def load_pickle(file: Any, where: Path | str, encoding: str = "ASCII", more: Rebuilders | None = None) -> Any:
     """Reads one pickle from an open binary file; arrays come out as `TensorView` and `np.ndarray`.
+
+    `encoding` is that of the text of Python 2; `more` answers further names.
 
     Raises:
         UserError: it names something that is neither an array nor a known bystander.
         pickle.UnpicklingError: it is cut or damaged (and EOFError, and others that pickle raises then).
     """
-    return _finished(_Reader(file, str(where)).load())
+    return _Finisher().of(_Reader(file, str(where), encoding, more or {}).load())
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, file: Any, where: str) -> None:
-        super().__init__(file)
-        self._where = where
+    def __init__(self, file: Any, where: str, encoding: str, more: Rebuilders) -> None:
+        super().__init__(file, encoding=encoding)
+        self._where, self._known = where, {**REBUILDERS, **more}
 
     def find_class(self, module: str, name: str) -> Any:
         """Answers a name with something of this file, or refuses it."""
-        if (module, name) in REBUILDERS:
-            return REBUILDERS[module, name]
+        if (module, name) in self._known:
+            return self._known[module, name]
         if module in ("torch", "torch.storage") and name in TORCH_DTYPES:
             return TORCH_DTYPES[name]
         if module.split(".")[0] in BYSTANDERS and not NEVER & {*name.split("."), *module.split(".")}:
@@ -210,7 +216,7 @@ def _reconstruct(*_: object) -> PickledArray:
     return PickledArray()
 
 
-REBUILDERS: Mapping[tuple[str, str], Callable[..., Any]] = {
+REBUILDERS: Rebuilders = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
@@ -231,10 +237,24 @@ REBUILDERS: Mapping[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def _finished(value: Any) -> Any:
-    """Puts arrays in the place of what they were rebuilt in."""
-    if isinstance(value, PickledArray):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _finished(item) for key, item in value.items()}
-    return value
+class _Finisher:
+    """Puts arrays in the place of what they were rebuilt in; what stands in several places is walked once."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Any] = {}
+        self._kept: list[Any] = []  # so that no id is given twice
+
+    def of(self, value: Any) -> Any:
+        """Returns the value with its arrays; None in the place of what holds itself."""
+        if isinstance(value, PickledArray):
+            return value.value
+        if type(value) not in (dict, collections.OrderedDict, list, tuple):
+            return value
+        if id(value) not in self._done:
+            self._kept.append(value)
+            self._done[id(value)] = None
+            if isinstance(value, dict):
+                self._done[id(value)] = {key: self.of(item) for key, item in value.items()}
+            else:
+                self._done[id(value)] = type(value)(self.of(item) for item in value)
+        return self._done[id(value)]

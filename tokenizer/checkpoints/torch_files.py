@@ -44,6 +44,8 @@ def read_pickled(path: Path, choose: Callable[[Tree], Mapping[str, Any]]) -> dic
 
 def _read_zip(path: Path, choose: Callable[[Tree], Mapping[str, Any]]) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
+        if packed := next((entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED), None):
+            raise ValueError(f"{packed.filename} is compressed, which torch never does")
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise UserError(f"{path} is a zip archive of {len(archive.namelist())} files but no torch file")
@@ -65,7 +67,10 @@ def _read_stream(path: Path, choose: Callable[[Tree], Mapping[str, Any]]) -> dic
         storages = {}
         for key in keys:
             (count,) = struct.unpack("<q", file.read(8))
-            storages[str(key)] = file.read(count * widths.get(str(key), 1))
+            size = count * widths.get(str(key), 1)
+            if not 0 <= size <= path.stat().st_size - file.tell():
+                raise ValueError(f"storage {key} of {size:,} bytes is not there")
+            storages[str(key)] = file.read(size)
         return _materialised(choose(tree), storages.__getitem__)
 
 
