@@ -176,8 +176,8 @@ def make_folder(folder: str | Path) -> None:
         raise UserError(f"cannot make folder {folder}: {error.strerror}; choose a folder you may write to") from error
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Returns the content of a file.
+def read_bytes(path: str | Path, size: int | None = None) -> bytes:
+    """Returns the content of a file; `size` spares asking for that of one in a bucket.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -185,7 +185,7 @@ def read_bytes(path: str | Path) -> bytes:
     """
     if is_url(path):
         with _reading(path):
-            return storage.read(str(path))
+            return storage.read(str(path), size)
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - twice as fast as a Path, and there may be 100,000
             return file.read()
