@@ -2,26 +2,34 @@
 """The Beam pipeline: units in, receipts out, on any runner."""
 
 import contextlib
-import difflib
-import io
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+)
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from pipelines.dofn import TokenizeUnit
+from pipelines.ending import check_shards, ended, pictures_made
+from pipelines.handout import hand_out, take_back, taken
 from pipelines.job import Job, Work
-from pipelines.lifeline import lifeline
-from visent.errors import UserError, unknown
+from pipelines.options import beam_options, is_dataflow, is_direct, is_multi_processing, runs_here  # noqa: F401
+from pipelines.staging import setup_file
+from visent.errors import UserError
 
 POLL_SECONDS = 0.5
 
@@ -34,58 +42,11 @@ class Ran:
     startup_seconds: float
 
 
-def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Reads the options after `--`.
-
-    Raises: `UserError` for an option that Beam does not know or a value it does not take.
-    """
-    known = set(PipelineOptions([]).get_all_options())
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            options = PipelineOptions(list(arguments))
-            given = options.get_all_options(retain_unknown_options=True)
-    except SystemExit:
-        line = complaint.getvalue().strip().splitlines()[-1]
-        raise UserError(f"Beam refuses its options: {line.partition('error: ')[2] or line}") from None
-    for name in set(given) - known:
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-        raise unknown("Beam option", name, near)
-    return options
-
-
-def _is_multi_processing(options: PipelineOptions) -> bool:
-    return _is_direct(options) and options.view_as(DirectOptions).direct_running_mode == "multi_processing"
-
-
-def runs_here(options: PipelineOptions) -> bool:
-    """Says whether the workers are threads of this process, so that its own counters tell the progress."""
-    return _is_direct(options) and not _is_multi_processing(options)
-
-
-def _is_direct(options: PipelineOptions) -> bool:
-    return options.view_as(StandardOptions).runner in (None, "DirectRunner")
-
-
-def _local(options: PipelineOptions) -> FnApiRunner:
-    """Returns Beam's local runner itself: `DirectRunner` would first try to fetch and start Prism, a Go binary.
-
-    Worker processes are started by our module instead of Beam's own, whose log fills the screen.
-    """
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    workers = None
-    if _is_multi_processing(options):
-        options.view_as(DirectOptions).direct_running_mode = "in_memory"  # else it replaces the workers given here
-        workers = SubprocessSDKEnvironment.from_command_string(f"exec {sys.executable} -m pipelines.worker")
-    return FnApiRunner(default_environment=workers, provision_info=provision)
-
-
 def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:
     """Runs the pipeline in a thread and calls `poll` twice a second until it ends.
 
     Raises:
-        UserError: a worker met something the user can fix, or died; finished shards stay.
+        UserError: a worker met something the user can fix, or shards are missing; finished ones stay.
     """
     outcome: list[Ran | BaseException] = []
 
@@ -97,36 +58,92 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
 
     thread = threading.Thread(target=work, name="beam", daemon=True)
     try:
-        with lifeline() as line:
-            thread.start()
-            while thread.is_alive():
-                thread.join(POLL_SECONDS)
-                line.check()
-                poll()
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            poll()
     except KeyboardInterrupt:
-        raise UserError("interrupted: finished shards are kept; run the same command again to go on") from None
+        raise UserError(_interrupted(options)) from None
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result
     return result
 
 
-def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> Ran:
-    runner = _local(options) if _is_direct(options) else options.view_as(StandardOptions).runner
-    pipeline = beam.Pipeline(runner=runner, options=options)
+def _interrupted(options: PipelineOptions) -> str:
+    if is_direct(options):
+        return "interrupted: finished shards are kept; run the same command again to go on"
+    return (
+        "interrupted, but the job goes on where it runs: stop it there if you want to; when it has ended, run the same "
+        "command again, which makes what is missing and writes the facts"
+    )
+
+
+def add_steps(pipeline: beam.Pipeline, job: Job, names: Sequence[str], digest: str, here: bool) -> None:
+    """Adds the three steps to a pipeline; `names` are the files that hold the works."""
     _ = (
         pipeline
-        | "Units" >> beam.Create([work.to_json() for work in works], reshuffle=False)
+        | "Lists" >> beam.Create(list(names), reshuffle=False)
+        | "Units" >> beam.FlatMap(partial(taken, job.out)).with_output_types(str)
         | "Deal" >> beam.Reshuffle()
-        | "Tokenize" >> beam.ParDo(TokenizeUnit(job, digest, time.time()))
+        | "Tokenize" >> beam.ParDo(TokenizeUnit(job, digest, time.time(), raises=not here))
     )
-    result = pipeline.run()
-    result.wait_until_finish()
-    metrics: Mapping[str, Any] = result.metrics().query()
-    counters = {entry.key.metric.name: entry.result for entry in metrics["counters"]}
-    ready = {entry.key.metric.name: entry.result for entry in metrics["distributions"]}
-    errors = sorted({text for entry in metrics["string_sets"] for text in entry.result or ()})
+
+
+def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> Ran:
+    names = hand_out(job.out, works)
+    try:
+        with package(options):
+            pipeline = beam.Pipeline(runner=_runner(options), options=options)
+            add_steps(pipeline, job, names, digest, is_direct(options))
+            result = ended(pipeline.run, job, works, options)
+    finally:
+        take_back(job.out, names)
+    counters, latest, errors = _metrics(result)
     if errors:
         raise UserError(errors[0])
-    latest = ready["ready_ms"].max / 1000 if "ready_ms" in ready else 0.0
-    return Ran(pictures=counters.get("pictures", 0), startup_seconds=latest)
+    check_shards(job, works)
+    pictures = counters["pictures"] if "pictures" in counters else pictures_made(job, works, digest)
+    return Ran(pictures=pictures, startup_seconds=latest)
+
+
+def _runner(options: PipelineOptions) -> Any:
+    return _local(options) if is_direct(options) else options.view_as(StandardOptions).runner
+
+
+def _local(options: PipelineOptions) -> FnApiRunner:
+    """Returns Beam's local runner itself: `DirectRunner` would first try to fetch and start Prism, a Go binary.
+
+    Worker processes are started by our module instead of Beam's own, whose log fills the screen.
+    """
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
+    workers = None
+    if is_multi_processing(options):
+        options.view_as(DirectOptions).direct_running_mode = "in_memory"  # else it replaces the workers given here
+        workers = SubprocessSDKEnvironment.from_command_string(f"exec {sys.executable} -m pipelines.worker")
+    return FnApiRunner(default_environment=workers, provision_info=provision)
+
+
+@contextlib.contextmanager
+def package(options: PipelineOptions) -> Iterator[None]:
+    """Sends this package to workers in containers, unless another way was given, for as long as the block lasts."""
+    setup = options.view_as(SetupOptions)
+    contained = is_dataflow(options) or options.view_as(PortableOptions).environment_type == "DOCKER"
+    if not contained or setup.setup_file or setup.prebuild_sdk_container_engine:
+        yield
+        return
+    with setup_file() as path:
+        setup.setup_file = path
+        yield
+        setup.setup_file = None
+
+
+def _metrics(result: Any) -> tuple[Mapping[str, int], float, list[str]]:
+    """Returns the counters, when the last worker was ready, and workers' errors, as far as the runner knows them."""
+    found: Mapping[str, Any] = result.metrics().query()
+    counters = {entry.key.metric.name: entry.result for entry in found.get("counters", ())}
+    ready = {entry.key.metric.name: entry.result for entry in found.get("distributions", ())}
+    errors = sorted({text for entry in found.get("string_sets", ()) for text in entry.result or ()})
+    latest = ready["ready_ms"].max / 1000 if ready.get("ready_ms") else 0.0
+    return counters, latest, errors
