@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.faults.scenarios import ROOT, Scenario, half_shards
@@ -30,7 +30,7 @@ def campaign(scenario: Scenario, work: Path, kills: int, seed: int, report: Call
         folder.mkdir(parents=True)
         scenario.prepare(folder)
         _round(scenario, folder, seconds, chance, counts)
-        _compare(expected, scenario.results(folder), counts)
+        compare(expected, scenario.results(folder), counts)
         shutil.rmtree(folder)
         report(f"{scenario.name}: {counts['kills']}/{kills} kills")
     return {"rounds": rounds, **counts}
@@ -132,7 +132,7 @@ def _alive(group: int) -> int:
     return count
 
 
-def _compare(expected: dict[str, str], found: "dict[str, str] | object", counts: Counter[str]) -> None:
-    assert isinstance(found, dict)
+def compare(expected: Mapping[str, str], found: Mapping[str, str], counts: Counter[str]) -> None:
+    """Counts what is missing, and what is there besides or with other bytes."""
     counts["lost"] += len(expected.keys() - found.keys())
     counts["doubled_or_changed"] += sum(found[name] != expected.get(name) for name in found)
