@@ -13,14 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from machine import save
 from rich.console import Console
 from rich.table import Table
 
+from tokenizer.cost import flops_per_image
 from tokenizer.load import load
 from tokenizer.tokenizer import Tokenizer
-from tokenizer.vqgan import VQGAN
 
 REPEATS = 5
 
@@ -42,14 +41,6 @@ def peak_gflops(side: int = 2048) -> float:
     return 2 * side**3 / seconds(jax.jit(lambda: matrix @ matrix.T)) / 1e9
 
 
-def gflop_per_image(tokenizer: Tokenizer) -> float:
-    """Returns what one image costs to encode by the definition of a convolution, as the compiler counts."""
-    config = tokenizer.model.config
-    model = nnx.eval_shape(lambda: VQGAN(config, nnx.Rngs(0)))
-    image = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
-    return float(nnx.jit(VQGAN.encode).lower(model, image).cost_analysis()["flops"]) / 1e9
-
-
 def main() -> None:
     """Measures and stores the rates."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,7 +51,7 @@ def main() -> None:
     size = loaded.card.image_size
     images = np.random.default_rng(0).integers(0, 256, (options.images, size, size, 3), np.uint8)
     codes = loaded.encode(images)
-    peak, cost = peak_gflops(), gflop_per_image(loaded)
+    peak, cost = peak_gflops(), flops_per_image(loaded) / 1e9
     results: dict[str, Any] = {"matmul_gflops": peak, "encode_gflop_per_image": cost, "batches": []}
     table = Table("batch", "encode images/s", "GFLOP/s", "of the matrix product", "decode images/s")
     for batch in (1, 4, 8, 16, 32):

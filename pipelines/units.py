@@ -67,7 +67,7 @@ def rows(
 ) -> Iterator[Row]:
     """Gives the rows of some views of the examples, view by view; what cannot become a row goes to `rejected`."""
     look = partial(_squares, job=job, views=views, meter=meter)
-    ready = ahead(meter.each("read", examples), look, _bytes_held, MAX_AHEAD // len(views))
+    ready = ahead(meter.each("read", examples), look, bytes_held, MAX_AHEAD // len(views))
     stills = set(job.schema.stills)
     later: list[list[Row]] = [[] for _ in views]
     drawn = annotated(chain.from_iterable(ready), job.networks, job.card.image_size, meter)
@@ -86,12 +86,12 @@ def rows(
 
 
 def _squares(example: Example, job: Job, views: range, meter: Meter) -> Sequence[Squares | Reject]:
-    meter.add_bytes(_encoded_bytes(example))
+    meter.add_bytes(encoded_bytes(example))
     made = squares(example, job.look, views, meter)
     return [made] if isinstance(made, Reject) else made
 
 
-def _bytes_held(example: Example) -> int:
+def bytes_held(example: Example) -> int:
     """Returns the bytes of an example's media."""
     return sum(_media_bytes(media) for media in example.media.values())
 
@@ -100,7 +100,7 @@ def _media_bytes(media: Any) -> int:
     return sum(_still_bytes(still) for still in frames(media))
 
 
-def _encoded_bytes(example: Example) -> int:
+def encoded_bytes(example: Example) -> int:
     """Returns the bytes of an example's files, as far as it brings them as they are."""
     stills = (still for media in example.media.values() for still in frames(media))
     return sum(len(still.data) for still in stills if isinstance(still, Encoded))
