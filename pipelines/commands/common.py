@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.annotate.annotators import DRAWN, NETWORKS
+from pipelines.commands.cloud import cloud_options, run_or_tell
 
 if TYPE_CHECKING:
     from pipelines.sources.base import Source
@@ -43,6 +44,7 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--max-reject-fraction", type=float, default=0.05, show_default=True,
                      help="Fail when more than this part of the examples cannot be read."),
     ]  # fmt: skip
+    command = cloud_options(command)
     for option in reversed(options):
         command = option(command)
     return command
@@ -70,6 +72,7 @@ def run_job(
     source: "Source",
     beam: Sequence[str],
     *,
+    cloud: dict[str, Any],
     out: str,
     annotate: str,
     augment: str,
@@ -93,7 +96,9 @@ def run_job(
     job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names,
               augment=parse(augment), format=format_, tokenizer=tokenizer, preset=preset, precision=precision,
               holdout=holdout)  # fmt: skip
-    report(run(job, beam, max_reject_fraction))
+    summary = run_or_tell(cloud, beam, folder, lambda arguments: run(job, arguments, max_reject_fraction))
+    if summary:
+        report(summary)
 
 
 def report(summary: "Summary") -> None:

@@ -1,9 +1,12 @@
 """`visent tokenize`: finds the command of a source, and adds views to finished datasets."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import click
 
+from pipelines.commands.cloud import cloud_options, run_or_tell
 from pipelines.commands.common import quiet_log, report
 from pipelines.sources.catalog import DATASETS, GENERAL
 from visent.errors import unknown
@@ -51,8 +54,9 @@ class SourceGroup(click.Group):
 @click.group(cls=SourceGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--views-from", type=click.Path(dir_okay=False), help="Add the views that this manifest asks for.")
 @click.option("--dataset", help="With --views-from: only this dataset of the manifest.")
+@cloud_options
 @click.pass_context
-def tokenize(context: click.Context, views_from: str | None, dataset: str | None) -> None:
+def tokenize(context: click.Context, cloud: dict[str, Any], views_from: str | None, dataset: str | None) -> None:
     """Turn images, videos and annotated sets into shards of tokens.
 
     The work is cut into shards. Stop it at any time: the same command again keeps what is finished and ends with the
@@ -74,13 +78,15 @@ def tokenize(context: click.Context, views_from: str | None, dataset: str | None
     if views_from is None:
         click.echo(context.get_help())
         return
-    _make_views(views_from, dataset, context.meta.get(BEAM, []))
+    _make_views(views_from, dataset, cloud, context.meta.get(BEAM, []))
 
 
-def _make_views(manifest: str, dataset: str | None, beam: Sequence[str]) -> None:
+def _make_views(manifest: str, dataset: str | None, cloud: dict[str, Any], beam: Sequence[str]) -> None:
     quiet_log()
     from pipelines.tokenize import tokenize_views
     from pipelines.views import wanted_views
 
     for folder, views in wanted_views(manifest, dataset):
-        report(tokenize_views(folder, views, beam))
+        summary = run_or_tell(cloud, beam, folder, partial(tokenize_views, folder, views))
+        if summary:
+            report(summary)
