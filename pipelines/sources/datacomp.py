@@ -1,15 +1,16 @@
 """DataComp (Gadre et al., DataComp: In search of the next generation of multimodal datasets, 2023)."""
 
+import fnmatch
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
+from pipelines.sources import places
 from pipelines.sources.base import Item
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below
@@ -35,7 +36,7 @@ class DataComp(Img2dataset):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.uids is not None:  # found again from any folder when views are added
-            object.__setattr__(self, "uids", str(Path(self.uids).absolute()))
+            object.__setattr__(self, "uids", places.absolute(self.uids))
 
     def chooser(self) -> Callable[[Item], Chosen] | None:
         """Says which samples the list of uids holds and the conditions admit."""
@@ -89,24 +90,33 @@ def _uids_where(folder: str, conditions: Sequence[Condition]) -> Uids:
     Raises: `UserError` when the folder or a column is not there.
     """
     columns = [condition.column for condition in conditions]
-    if not any(Path(folder).glob("*.parquet")):
+    names = fnmatch.filter(places.names_in(folder), "*.parquet") if places.is_folder(folder) else []
+    if not names:
         raise UserError(
             f"column {columns[0]!r} is not in the parquet beside the tars, and {folder} has none: fetch one"
         )
     try:
-        metadata = pads.dataset(sorted(Path(folder).glob("*.parquet")), format="parquet")
-        found = {name: column_named(name, metadata.schema.names) for name in ["uid", *columns]}
-        absent = [name for name, column in found.items() if column is None]
-        if absent:
-            there = ", ".join(metadata.schema.names)
-            raise UserError(
-                f"column {absent[0]!r} is neither beside the tars nor in {folder}; choose one of these: {there}"
-            )
         parts = []
-        for batch in metadata.to_batches(columns={name: pads.field(str(column)) for name, column in found.items()}):
-            table = pa.Table.from_batches([batch])
-            wanted = table["uid"].filter(pa.array(mask(table, conditions)))
-            parts.append(halves(wanted.to_pylist()))
+        for name in names:
+            with places.openable(below(folder, name)) as opened, pq.ParquetFile(opened) as metadata:
+                parts += _of_metadata(metadata, conditions, folder)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"cannot read {folder}: {error}; fetch it again") from error
     return np.sort(np.concatenate(parts)) if parts else halves([])
+
+
+def _of_metadata(file: pq.ParquetFile, conditions: Sequence[Condition], folder: str) -> list[Uids]:
+    there = file.schema_arrow.names
+    found = {name: column_named(name, there) for name in ["uid", *(condition.column for condition in conditions)]}
+    for name, column in found.items():
+        if column is None:
+            listing = ", ".join(there)
+            raise UserError(
+                f"column {name!r} is neither beside the tars nor in {folder}; choose one of these: {listing}"
+            )
+    parts = []
+    for batch in file.iter_batches(columns=list(found.values())):
+        table = pa.table({name: batch[column] for name, column in found.items()})
+        wanted = table["uid"].filter(pa.array(mask(table, conditions)))
+        parts.append(halves(wanted.to_pylist()))
+    return parts

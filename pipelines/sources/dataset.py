@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ class Dataset(abc.ABC):
     root: str
     splits: ClassVar[tuple[str, ...]] = ("train",)  # those the publisher has, of "train", "val" and "test"
     items_per_shard: ClassVar[int] = 2048
+    small_items: ClassVar[bool] = True  # of a few files and one example: of a bucket, several are read at once
 
     @property
     @abc.abstractmethod
@@ -140,12 +142,18 @@ class DatasetSource:
 
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
         """Reads the unit's items in their order."""
-        for item in unit.items:
-            if item.reject:
-                source = readable(next(iter(item.files.values()), ""))
-                yield Reject(key=item.key, source=source, stage="list", reason=item.reject)
-            else:
-                yield from self.dataset.examples(item)
+        if self.dataset.small_items:
+            for found in places.at_once(lambda item: list(self._of_item(item)), unit.items, self.dataset.root):
+                yield from found
+        else:
+            yield from itertools.chain.from_iterable(map(self._of_item, unit.items))
+
+    def _of_item(self, item: Item) -> Iterator[Example | Reject]:
+        if item.reject:
+            source = readable(next(iter(item.files.values()), ""))
+            yield Reject(key=item.key, source=source, stage="list", reason=item.reject)
+        else:
+            yield from self.dataset.examples(item)
 
     def estimate(self, items: Sequence[Item]) -> int | None:
         """The dataset's guess."""

@@ -31,6 +31,7 @@ class FrameFolders(Dataset):
     max_frames: int | None = option(None, "Stop each video after this many frames.")
 
     items_per_shard: ClassVar[int] = 64
+    small_items: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "stride", "frames", "max_frames"):
@@ -87,7 +88,8 @@ class FrameFolders(Dataset):
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Counts the files in some of the folders."""
         probed = items[:: -(-len(items) // PROBED)] if items else ()
-        counts = [_count(below(self.root, next(iter(item.files.values())))) for item in probed]
+        folders = [below(self.root, next(iter(item.files.values()))) for item in probed]
+        counts = list(places.at_once(_count, folders, self.root))
         if not counts:
             return 0
         taken = [min(self.kept(count), self.max_frames or count) for count in counts]

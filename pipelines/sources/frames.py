@@ -73,8 +73,8 @@ def _clip(
             return _reject(clip, "list", f"missing-{role}", f"no file for frame {named}")
         sizes: Counter[tuple[int, int]] = Counter()
         stills = []
-        for files in frames:
-            data = _read(root, clip, files[role])
+        paths = [files[role] for files in frames]
+        for data in places.at_once(partial(_read, root, clip), paths, root):
             if isinstance(data, Reject):
                 return replace(data, reason=f"missing-{role}") if data.reason == "missing" else data
             sizes.update(_size(data[0]))

@@ -96,7 +96,7 @@ class HuggingFace(Table):
     def _row(
         self, key: str, source: str, row: Mapping[str, Any], columns: Mapping[str, str], labels: Mapping[str, Any]
     ) -> Example | Reject:
-        embedded = {**row, **{column: _embedded(row[column]) for column in columns.values()}}
+        embedded = {**row, **{column: _embedded(row[column], self.root) for column in columns.values()}}
         made = self.example(key, source, embedded, columns)
         if isinstance(made, Reject):
             return made
@@ -124,12 +124,28 @@ def _opened(root: str, config: str | None, commit: str | None) -> Mapping[str, A
         raise UserError("this source needs Hugging Face datasets: install the [huggingface] extra") from error
     saved = any(places.exists(below(root, name)) for name in ("dataset_dict.json", "state.json"))
     try:
-        found = datasets.load_from_disk(root) if saved else datasets.load_dataset(
-            root, name=config, revision=commit, streaming=True)  # fmt: skip
+        found = datasets.load_from_disk(root) if saved else _streamed(root, config, commit)
         splits = found if isinstance(found, dict) else {"train": found}
         return {str(name): _encoded(rows) for name, rows in splits.items()}
     except Exception as error:  # as above
         raise UserError(f"datasets cannot open {readable(root)}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _streamed(root: str, config: str | None, commit: str | None) -> Any:
+    """Opens what is not saved; of a URL the library is told the files, as it looks for folders on disks alone."""
+    import datasets
+
+    if not places.is_url(root):
+        return datasets.load_dataset(root, name=config, revision=commit, streaming=True)
+    from datasets.data_files import DataFilesDict, get_data_patterns
+    from datasets.load import infer_module_for_data_files
+
+    found = DataFilesDict.from_patterns(get_data_patterns(root), base_path=root)
+    builder, options = infer_module_for_data_files(found, path=root)
+    if builder is None:
+        raise UserError(f"{root} holds no files that datasets knows, such as parquet, tars or pictures")
+    names = {str(split): list(paths) for split, paths in found.items()}
+    return datasets.load_dataset(builder, data_files=names, streaming=True, **options)
 
 
 def _files_digest(root: str) -> str:
@@ -215,14 +231,20 @@ def _holds_bytes(feature: Any) -> bool:
     return getattr(feature, "dtype", "") in ("binary", "large_binary")
 
 
-def _embedded(cell: Any) -> Any:
-    """Reads the file that a cell names instead of holding its bytes; an unreadable one is an empty cell."""
+def _may_name(root: str, path: str) -> bool:
+    """Says whether a cell may name a file: one of its own folder; of a dataset on the hub, any that is not here."""
+    if not root.startswith("/") and not places.is_url(root):
+        return places.is_url(path) and not path.startswith(("file:", "local:"))
+    top, file = (text.rpartition("://")[2].strip("/") + "/" for text in (root, path))
+    return file.startswith(top) and ".." not in file.split("/")
+
+
+def _embedded(cell: Any, root: str) -> Any:
+    """Reads the file that a cell names instead of holding its bytes; one that is not there is an empty cell."""
     if not isinstance(cell, Mapping) or cell.get("bytes") is not None or not cell.get("path"):
         return cell
-    import fsspec
-
+    path = os.fspath(cell["path"])
     try:
-        with fsspec.open(os.fspath(cell["path"]), "rb") as file:
-            return file.read()
+        return places.read(path) if _may_name(root, path) else None
     except FileNotFoundError:
         return None

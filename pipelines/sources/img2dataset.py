@@ -50,6 +50,7 @@ class Img2dataset(Dataset):
     meta: tuple[str, ...] = option(("member", "caption"), "Columns to keep in meta; NAME=COLUMN renames.")
 
     items_per_shard: ClassVar[int] = 1
+    small_items: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         named(self.meta, "--meta")
@@ -76,7 +77,10 @@ class Img2dataset(Dataset):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the tars that hold a wanted sample, with the parquet beside."""
-        found = [self._with_table(item, left_out) for item in tars_below(self.root)]
+        found = []
+        for item, failed in places.at_once(self._with_table, tars_below(self.root), self.root):
+            found.append(item)
+            left_out["samples that img2dataset could not fetch"] += failed
         self._check_columns(found)
         choose = self.chooser()
         if choose is None:
@@ -99,13 +103,13 @@ class Img2dataset(Dataset):
         """The columns that name a row or go into its meta."""
         return list(dict.fromkeys(["uid", *filter(None, [self.key_column]), *named(self.meta, "--meta").values()]))
 
-    def _with_table(self, item: Item, left_out: Counter[str]) -> Item:
+    def _with_table(self, item: Item) -> tuple[Item, int]:
+        """Adds the parquet beside a tar, and says how many samples of it could not be fetched."""
         stem = item.files["tar"].removesuffix(".gz").removesuffix(".tgz").removesuffix(".tar")
         stats = below(self.root, stem + "_stats.json")
-        if places.exists(stats):
-            left_out["samples that img2dataset could not fetch"] += _failed(stats)
+        failed = _failed(stats) if places.exists(stats) else 0
         there = places.exists(below(self.root, stem + ".parquet"))
-        return replace(item, files={**item.files, "table": stem + ".parquet"}) if there else item
+        return replace(item, files={**item.files, "table": stem + ".parquet"}) if there else item, failed
 
     def table(self, item: Item, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
         """Reads columns of the samples that should be in a tar: of the parquet beside, else of the json files inside.

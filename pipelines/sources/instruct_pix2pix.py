@@ -47,8 +47,9 @@ class InstructPix2Pix(Dataset):
         seeds = read_json(path)
         try:
             first, last = (int(share * len(seeds)) for share in SHARES[split])
-            for folder, names in seeds[first:last]:
-                there = _files_in(below(self.root, folder))
+            folders = [below(self.root, folder) for folder, _ in seeds[first:last]]
+            found = places.at_once(_files_in, folders, self.root)
+            for (folder, names), there in zip(seeds[first:last], found, strict=True):
                 for seed in names:
                     yield _item(folder, str(seed), there)
         except (TypeError, ValueError, KeyError) as error:

@@ -38,9 +38,10 @@ class Parquet(Table):
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists runs of row groups with about two thousand rows."""
-        for path in listed(self.root, ENDINGS, "parquet files", Counter()):
-            if split_of(path) == split:
-                yield from self._of_file(path)
+        paths = listed(self.root, ENDINGS, "parquet files", Counter())
+        mine = [path for path in paths if split_of(path) == split]
+        for items in places.at_once(lambda path: list(self._of_file(path)), mine, self.root):
+            yield from items
 
     def _of_file(self, path: str) -> Iterator[Item]:
         key, size = readable(os.path.splitext(path)[0]), places.size_of(below(self.root, path))  # noqa: PTH122

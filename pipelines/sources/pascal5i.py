@@ -1,6 +1,5 @@
 """Pascal-5i (Shaban et al., One-Shot Learning for Semantic Segmentation, 2017), with the lists of HSNet's code."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
-from pipelines.sources.files import inside, matched, named, read_list
+from pipelines.sources.files import below, inside, matched, named, read_list
 from pipelines.sources.reading import drawing, example_of_files, picture
 from pipelines.sources.voc import BORDER, CLASSES
 from tokenizer.images import ImageError, decode_labels
@@ -36,7 +36,7 @@ class Pascal5i(Dataset):
 
     root: str
     fold: int = option(0, "Fold whose classes are held out, 0 to 3.")
-    lists: str = option("splits/pascal", "Folder of the lists, below the root or absolute.")
+    lists: str = option("splits/pascal", "Folder of the lists, below the root, absolute or a URL.")
     class_maps: str = option("SegmentationClassAug", "Folder of the class maps.")
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
@@ -69,8 +69,8 @@ class Pascal5i(Dataset):
             yield replace(item, data={"class": CLASSES[index], "class_index": index, "fold": (index - 1) // A_FOLD})
 
     def _lines(self, split: str, fold: int) -> list[str]:
-        path = os.path.join(self.lists, "trn" if split == "train" else "val", f"fold{fold}.txt")  # noqa: PTH118
-        lines = read_list(self.root, path)
+        path = below(self.lists, "trn" if split == "train" else "val", f"fold{fold}.txt")
+        lines = read_list("" if places.is_url(path) else self.root, path)
         for line in lines:
             index = line.partition("__")[2]
             if not (index.isdecimal() and (int(index) - 1) // A_FOLD == fold):

@@ -133,14 +133,14 @@ def _walk_url(root: str, folder: str, entries: Entries, pool: ThreadPoolExecutor
         yield from _walk_url(root, f"{inner}/", found, pool)
 
 
-def read(path: str) -> bytes:
-    """Returns the content of a file.
+def read(path: str, size: int | None = None) -> bytes:
+    """Returns the content of a file, which has `size` bytes where that is known.
 
     Raises:
         OSError: it is not there, or cannot be read.
         UserError: the bucket fails.
     """
-    return files.read_bytes(path) if is_url(path) else Path(path).read_bytes()
+    return files.read_bytes(path, size) if is_url(path) else Path(path).read_bytes()
 
 
 def open_file(path: str) -> BinaryIO:
@@ -206,7 +206,7 @@ def _copy(path: str) -> BinaryIO:
         while block := remote.read(1 << 20):
             copy.write(block)
     copy.flush()
-    return copy.file if hasattr(copy, "file") else copy  # type: ignore[return-value]
+    return copy
 
 
 def at_once(make: Callable[[T], R], things: Iterable[T], root: str) -> Iterator[R]:

@@ -1,15 +1,16 @@
 """Reading the files of an item: bytes, or a reject that says why not."""
 
 import functools
-import json
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Pixels, Reject
 from pipelines.sources.files import below, readable
+from pipelines.sources.trust import outside
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 MAX_BYTES = 1 << 30  # a "picture" of more than 1 GiB is none, and would break the memory bound
 _parsing = threading.Lock()
@@ -18,9 +19,10 @@ _parsing = threading.Lock()
 def read_file(key: str, source: str, path: str) -> bytes | Reject:
     """Returns the bytes of a file, or a reject of stage "read"; `source` is its readable name."""
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
+        size = places.size_of(path)
+        if size > MAX_BYTES:
             return _reject(key, source, "too-large", f"over {MAX_BYTES} bytes")
-        return Path(path).read_bytes()
+        return places.read(path, size)
     except FileNotFoundError:
         return _reject(key, source, "missing", "gone since the listing")
     except OSError as error:
@@ -53,6 +55,10 @@ def example_of_files(
     for role, make in roles.items():
         if role not in item.files:
             return Reject(key=item.key, source=source, stage="list", reason=f"missing-{role}")
+        if outside([item.files[role]]):
+            return Reject(
+                key=item.key, source=source, stage="list", reason="outside-root", detail=readable(item.files[role])
+            )
         data = read_file(item.key, readable(item.files[role]), below(root, item.files[role]))
         if isinstance(data, Reject):
             return data
@@ -66,7 +72,7 @@ def read_json(path: str) -> Any:
     Raises: `UserError` when it is missing, unreadable or no JSON.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return parse_json(places.read(path))
     except OSError as error:
         raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
     except ValueError as error:

@@ -37,6 +37,7 @@ class SA1B(Dataset):
     root: str
 
     items_per_shard: ClassVar[int] = 1
+    small_items: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:

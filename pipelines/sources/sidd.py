@@ -40,6 +40,7 @@ class SIDD(Dataset):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
     items_per_shard: ClassVar[int] = 64
+    small_items: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.crop_size < 16:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Table(Dataset):
     labels: tuple[str, ...] = option((), "Roles of class ids, painted with the palette of VOC.")
     key_column: str | None = option(None, "Column that names a row, alone in the whole dataset; else its place does.")
     meta: tuple[str, ...] = option((), "Columns to keep in meta; NAME=COLUMN renames.")
+
+    small_items: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         named(self.meta, "--meta")

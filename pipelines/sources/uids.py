@@ -4,11 +4,13 @@ https://github.com/mlfoundations/datacomp (resharder.py): a `.npy` file of dtype
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Bool, Shaped
+from numpy.lib import format as npy
 
+from pipelines.sources import places
 from visent.errors import UserError
 
 HALVES = np.dtype([("f0", "<u8"), ("f1", "<u8")])
@@ -24,14 +26,24 @@ def read_uids(path: str) -> Uids:
     Raises: `UserError` when the file is missing or is none.
     """
     try:
-        with Path(path).open("rb") as file:
-            plain = file.read(len(_MAGIC)) != _MAGIC
-        found = np.memmap(path, HALVES, "r") if plain else np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        with places.at_hand(path) as file:
+            found = _mapped(file)
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise UserError(f"--uids {path} cannot be read as a list of uids: {error}") from error
     if found.ndim != 1 or found.dtype != HALVES:
         raise UserError(f"--uids {path} holds {found.dtype} of shape {found.shape}, expected a list of dtype u8,u8")
     return found if _is_sorted(found) else np.sort(found)
+
+
+def _mapped(file: BinaryIO) -> np.ndarray:
+    """Maps a file that lies on a disk, with or without a header."""
+    file.seek(0)
+    if file.read(len(_MAGIC)) != _MAGIC:
+        return np.memmap(file, HALVES, "r")  # type: ignore[call-overload, no-any-return]
+    file.seek(0)
+    read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    shape, _, kind = read_header[npy.read_magic(file)](file)
+    return np.memmap(file, kind, "r", offset=file.tell(), shape=shape)  # type: ignore[call-overload, no-any-return]
 
 
 def halves(uids: Sequence[str]) -> Uids:

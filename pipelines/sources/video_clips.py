@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
 from pipelines.sources.files import readable
@@ -117,10 +118,11 @@ def frames_expected(items: Sequence[Item], paths: Sequence[str], options: VideoO
     if not items:
         return 0
     every = -(-len(items) // PROBED)
-    probed = [options.frames_of(_length(item, path)) for item, path in zip(items[::every], paths[::every], strict=True)]
-    return round(sum(probed) * len(items) / len(probed))
+    lengths = list(places.at_once(_length, zip(items[::every], paths[::every], strict=True), paths[0]))
+    return round(sum(map(options.frames_of, lengths)) * len(items) / len(lengths))
 
 
-def _length(item: Item, path: str) -> float:
+def _length(video: tuple[Item, str]) -> float:
+    item, path = video
     start, end = span(item)
     return (seconds(path) if end is None else end) - start

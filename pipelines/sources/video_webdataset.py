@@ -32,6 +32,7 @@ class VideoWebdataset(VideoOptions, Dataset):
     meta: tuple[str, ...] = option(("caption",), "Fields of the json to keep in meta; the txt is caption.")
 
     items_per_shard: ClassVar[int] = 1
+    small_items: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

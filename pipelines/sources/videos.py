@@ -18,6 +18,7 @@ class VideoDataset(VideoOptions, Dataset):
     root: str
 
     items_per_shard: ClassVar[int] = 64
+    small_items: ClassVar[bool] = False
 
     @property
     def roles(self) -> Mapping[str, RoleKind]:
