@@ -43,9 +43,11 @@ share = { photos = 1.0 }
 context = 64
 share = { photos = 0.5, edge = 0.5 }
 """
-TRAINING = ("model.hidden=32", "model.mlp=48", "model.heads=2", "model.layers=2", "stages.images.batch_sentences=8",
-            "stages.images.warmup_steps=0", "stages.images.steps=8", "stages.sequences.batch_sentences=4",
-            "stages.sequences.warmup_steps=0", "stages.sequences.steps=6", "log_every=1", "checkpoint_every=1")  # fmt: skip
+TRAINING = (
+    "model.hidden=32", "model.mlp=48", "model.heads=2", "model.layers=2", "log_every=1", "checkpoint_every=1",
+    "stages.images.batch_sentences=8", "stages.images.warmup_steps=0", "stages.images.steps=8",
+    "stages.sequences.batch_sentences=4", "stages.sequences.warmup_steps=0", "stages.sequences.steps=6",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def make_inputs(folder: Path) -> Inputs:
     return Inputs(photos=photos, tokenizer=tokenizer, dataset=dataset, manifest=manifest)
 
 
-def tokenize_arguments(photos: Path, tokenizer: Path, out: str, *more: str) -> list[str]:
+def tokenize_arguments(photos: Path | str, tokenizer: Path, out: str, *more: str) -> list[str]:
     """Returns the command that every scenario of tokenizing runs: 16 shards, three rejects."""
     return ["tokenize", "folder", str(photos), "--out", out, "--tokenizer", str(tokenizer), "--annotate", "edge",
             "--items-per-shard", "8", *more]  # fmt: skip
@@ -125,11 +127,10 @@ def scenarios(inputs: Inputs) -> list[Scenario]:
                  results=_of(rows), datasets=rows),
         Scenario(name="tokenize to ArrayRecord", prepare=nothing, arguments=tokenizing("--format", "arrayrecord"),
                  results=_of(rows), datasets=rows),
-        Scenario(name="tokenize --views-from", prepare=corpus,
-                 arguments=lambda folder: ["tokenize", "--views-from", manifest(folder, "views.toml")], results=_of(views),
-                 datasets=views),
-        Scenario(name="verify", prepare=corpus, arguments=lambda folder: ["verify", str(folder / "corpus" / "photos")],
-                 results=_of(views), datasets=views),
+        Scenario(name="tokenize --views-from", prepare=corpus, results=_of(views), datasets=views,
+                 arguments=lambda folder: ["tokenize", "--views-from", manifest(folder, "views.toml")]),
+        Scenario(name="verify", prepare=corpus, results=_of(views), datasets=views,
+                 arguments=lambda folder: ["verify", str(folder / "corpus" / "photos")]),
         Scenario(name="manifest lock", prepare=corpus,
                  arguments=lambda folder: ["manifest", "lock", manifest(folder)], results=lines_of),
         Scenario(name="train", prepare=nothing, results=_of_run, arguments=lambda folder: [

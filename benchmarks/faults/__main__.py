@@ -1,0 +1,109 @@
+"""The fault campaign: kills, full disks, failing storage and broken files, counted and repeatable by their seed.
+
+Every line of its table says how often something was disturbed and how often the result was not what it must be: a lost
+file, a doubled or changed one, a shard that was accepted though half, a hang, a failure, a traceback, a process left.
+
+    python -m benchmarks.faults                          # all of it: about an hour on two cores
+    python -m benchmarks.faults --only kills --kills 20 --dry
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.faults import full_disk, kills, storage
+from benchmarks.faults.scenarios import Inputs, make_inputs, scenarios
+
+PARTS = ("kills", "disks", "storage", "fuzz")
+Results = dict[str, dict[str, int]]
+
+
+def main() -> None:
+    """Runs the campaign, prints its table and stores it; the exit status is 1 when anything went wrong."""
+    options = _options()
+    chosen = options.only.split(",")
+    if "disks" in chosen:
+        full_disk.in_namespace(["-m", "benchmarks.faults", *sys.argv[1:]])
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="visent-faults-") as folder:
+        work = Path(folder)
+        inputs = make_inputs(work / "inputs")
+        parts: dict[str, Callable[[], Results]] = {
+            "kills": lambda: _kills(inputs, work, options),
+            "disks": lambda: _disks(inputs, work, options),
+            "storage": lambda: storage.campaign(inputs, options.seed, options.mixed, _report),
+            "fuzz": lambda: _fuzz(work, options),
+        }
+        results = {name: parts[name]() for name in PARTS if name in chosen}
+    minutes = (time.monotonic() - began) / 60
+    faults = show(results)
+    if not options.dry:
+        machine.save("faults", {"seed": options.seed, "minutes": round(minutes, 1), **results})
+    sys.exit(faults > 0)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=140, help="over all commands")
+    parser.add_argument("--disks", type=int, default=24, help="for each command at most")
+    parser.add_argument("--mixed", type=int, default=4, help="runs under all faults of storage together")
+    parser.add_argument("--files", type=int, default=10_000, help="broken ones")
+    parser.add_argument("--dry", action="store_true", help="store nothing")
+    options = parser.parse_args()
+    unknown = set(options.only.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"--only knows {', '.join(PARTS)}; got {', '.join(sorted(unknown))}")
+    return options
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _kills(inputs: Inputs, work: Path, options: argparse.Namespace) -> Results:
+    of_all = scenarios(inputs)
+    each = -(-options.kills // len(of_all))
+    place = work / "kills"
+    return {one.name: kills.campaign(one, place / _plain(one.name), each, options.seed, _report) for one in of_all}
+
+
+def _disks(inputs: Inputs, work: Path, options: argparse.Namespace) -> Results:
+    writing = [one for one in scenarios(inputs) if one.name != "verify"]
+    place = work / "disks"
+    return {one.name: full_disk.campaign(one, place / _plain(one.name), options.disks, _report) for one in writing}
+
+
+def _fuzz(work: Path, options: argparse.Namespace) -> Results:
+    raise NotImplementedError
+
+
+def _plain(name: str) -> str:
+    return "".join(character if character.isalnum() else "-" for character in name)
+
+
+def show(results: Mapping[str, Results]) -> int:
+    """Prints what was disturbed and what went wrong; returns how often."""
+    wrong = 0
+    for part, rows in results.items():
+        columns = list(next(iter(rows.values())))
+        table = Table(part, *(column.replace("_", " ") for column in columns))
+        for name, counts in rows.items():
+            table.add_row(name, *(str(counts[column]) for column in columns))
+            wrong += sum(counts.get(fault, 0) for fault in kills.FAULTS)
+        Console(width=None if os.isatty(1) else 160).print(table)
+    print(f"{wrong} things went wrong")
+    return wrong
+
+
+if __name__ == "__main__":
+    main()
