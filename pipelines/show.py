@@ -33,7 +33,7 @@ def show_dataset(folder: str, out: str, *, count: int, view: int, split: str, to
     shards = [shard for shard in facts.shards if shard.split == split and shard.first_view <= view <= shard.last_view]
     if not shards:
         raise UserError(f"dataset {facts.name} has {facts.views(split)} views in split {split}, none is number {view}")
-    coder = _tokenizer(tokenizer, facts.config, facts.schema.card)
+    coder = tokenizer_of(tokenizer, facts.config, facts.schema.card)
     rows = _spread(folder, facts, shards, view, count)
     lines = [_row_line(row, facts, coder) for row in rows]
     return draw(f"{facts.name}, split {split}, view {view}: {len(lines)} of {facts.examples(split)} rows", lines, out)
@@ -89,7 +89,7 @@ def show_manifest(path: str, out: str, *, count: int, split: str, stage: str | N
     names = [task] if task is not None else corpus.task_names(stage)
     each = max(count // len(names), 1)
     first = load_facts(lock.folder(next(iter(lock.datasets))))
-    coder = _tokenizer(tokenizer, first.config, lock.card)
+    coder = tokenizer_of(tokenizer, first.config, lock.card)
     lines = [line for name in names for line in _sentences(corpus, lock, stage, name, each, seed, coder)]
     context = lock.stage(stage).context
     return draw(f"stage {stage}, context {context}, split {split}, seed {seed}", lines, out)
@@ -117,7 +117,7 @@ def _slot(slot: Mapping[str, Any]) -> str:
     return f"{slot['role']}{frame}{view}"
 
 
-def _tokenizer(given: str | None, config: Mapping[str, Any], card: TokenizerCard) -> Tokenizer:
+def tokenizer_of(given: str | None, config: Mapping[str, Any], card: TokenizerCard) -> Tokenizer:
     """Loads the tokenizer that a dataset was made with.
 
     Raises: `UserError` when it is another one, or is not there.

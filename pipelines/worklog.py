@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from manifests import files
+from pipelines.meter import STAGES
 
 FOLDER = "log"
 
@@ -91,3 +92,40 @@ def parsed(text: bytes) -> ShardLog | None:
         return ShardLog(**json.loads(text))
     except (ValueError, TypeError):
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """What the makings of several shards add up to; seconds of all threads of all workers."""
+
+    shards: int
+    pictures: int
+    bytes_read: int
+    bytes_written: int
+    wall: float  # of each shard, added up
+    encoder_busy: float
+    seconds: Mapping[str, float]  # by stage, in the order of the work
+
+    @property
+    def busy(self) -> float:
+        """Part of the time in which a shard's process had its encoder at work, 0 to 1."""
+        return min(self.encoder_busy / self.wall, 1.0) if self.wall else 0.0
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """Returns a line for each stage: name, seconds, milliseconds a picture, threads at work on average."""
+        pictures, wall = max(self.pictures, 1), self.wall or 1.0
+        return [
+            (stage, f"{seconds:,.1f}", f"{1000 * seconds / pictures:,.2f}", f"{seconds / wall:.2f}")
+            for stage, seconds in self.seconds.items()
+        ]
+
+
+def add_up(logs: Iterable[ShardLog]) -> Totals:
+    """Adds up the shards that are done."""
+    done = [log for log in logs if log.state == "done"]
+    return Totals(
+        shards=len(done), pictures=sum(log.pictures for log in done), bytes_read=sum(log.bytes_read for log in done),
+        bytes_written=sum(log.bytes_written for log in done), wall=sum(log.wall for log in done),
+        encoder_busy=sum(log.encoder_busy for log in done),
+        seconds={stage: sum(log.seconds.get(stage, 0.0) for log in done) for stage in STAGES},
+    )  # fmt: skip

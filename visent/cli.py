@@ -14,10 +14,12 @@ from visent.errors import UserError, unknown
 # name -> (module, attribute, one line of help); the help stands here so that `visent --help` imports nothing else.
 COMMANDS = {
     "tokenize": ("pipelines.cli", "tokenize", "Turn images, videos and annotated sets into shards of tokens."),
+    "plan": ("pipelines.cli", "plan", "Say what tokenize would take: hours, bytes, shards, cost."),
     "sources": ("pipelines.cli", "sources", "List the datasets and layouts that tokenize reads."),
     "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
     "diff": ("manifests.commands.corpora", "diff", "Compare two datasets or corpora: keys, codes, rejects."),
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
+    "report": ("pipelines.commands.report", "report", "Write a report on a dataset: samples, rejects, codes, speed."),
     "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),
     "lineage": ("manifests.commands.lineage", "lineage", "Show which rows a step read, and which steps read a key."),
     "export": ("manifests.exchange.commands", "export", "Write a corpus as LVM's, DeLVM's, Parquet or for the Hub."),
