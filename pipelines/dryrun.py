@@ -12,7 +12,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines.handout import names_of
 from pipelines.job import Job, Work, finished
-from pipelines.options import is_dataflow, is_direct, is_dry
+from pipelines.options import check_in_reach, is_dataflow, is_direct, is_dry
 from pipelines.runner import add_steps, package
 from visent.errors import UserError
 
@@ -86,6 +86,7 @@ def describe(job: Job, works: Sequence[Work], digest: str, options: PipelineOpti
 
     Raises: `UserError` when Beam refuses it, or Google's packages are not installed.
     """
+    check_in_reach(job, options)
     with package(options):
         pipeline = beam.Pipeline(runner=None if is_direct(options) else options.view_as(StandardOptions).runner,
                                  options=options)  # fmt: skip
@@ -93,24 +94,25 @@ def describe(job: Job, works: Sequence[Work], digest: str, options: PipelineOpti
         if not is_dataflow(options):
             return Description(graph=pipeline.to_runner_api(), environment={})
         try:
-            translated = pipeline.run().job  # Beam's own dry run: all but sending
+            translated: Any = pipeline.run()  # Beam's own dry run: all but sending
         except ImportError:
             raise UserError("Google's client for Dataflow is not installed: pip install 'visent[dataflow]'") from None
-    return Description(graph=translated.proto_pipeline, environment=_environment(translated, options))
+    return Description(graph=translated.job.proto_pipeline, environment=_environment(translated.job))
 
 
-def _environment(translated: Any, options: PipelineOptions) -> Mapping[str, Any]:
+def _environment(job: Any) -> Mapping[str, Any]:
     """Returns the part of Dataflow's job that Beam fills in while it sends."""
     from apache_beam.runners.dataflow.internal import apiclient
     from google.protobuf import json_format
 
-    where = options.view_as(GoogleCloudOptions).staging_location
-    made = apiclient.Environment(
-        packages=staged(translated.proto_pipeline), options=options, environment_version="8",
-        proto_pipeline_staged_url=f"{where}/pipeline.pb", proto_pipeline=translated.proto_pipeline,
+    where = job.options.view_as(GoogleCloudOptions).staging_location
+    job.proto.environment = apiclient.Environment(
+        packages=staged(job.proto_pipeline), options=job.options, environment_version="8",
+        proto_pipeline_staged_url=f"{where}/pipeline.pb", proto_pipeline=job.proto_pipeline,
     ).proto  # fmt: skip
-    translated.proto.environment = made
-    return dict(json_format.MessageToDict(translated.proto._pb))
+    described = dict(json_format.MessageToDict(job.proto._pb))
+    del described["environment"]["sdkPipelineOptions"]  # every option there is, once more
+    return described
 
 
 def staged(graph: beam_runner_api_pb2.Pipeline) -> list[str]:

@@ -24,6 +24,7 @@ LOCAL = (None, "DirectRunner")
 CPU_MACHINE = "n2-standard-8"
 DISK_GB = 50  # holds the image of a worker
 ACCELERATOR_DISK_GB = 100  # CUDA makes it larger
+_UNSEEN = "{what} is {path}, which Dataflow's workers cannot see: copy it to a bucket and give gs://..."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def runs_here(options: PipelineOptions) -> bool:
 
 def is_dataflow(options: PipelineOptions) -> bool:
     """Says whether Google's machines do the work."""
-    return options.view_as(StandardOptions).runner == DATAFLOW
+    return bool(options.view_as(StandardOptions).runner == DATAFLOW)
 
 
 def is_dry(options: PipelineOptions) -> bool:
@@ -118,9 +119,7 @@ def check_in_reach(job: Job, options: PipelineOptions) -> None:
     places |= {f"--annotate {name}": path for name in job.annotate if (path := model(name))}
     for what, path in places.items():
         if not files.is_url(path):
-            raise UserError(
-                f"{what} is {path}, which Dataflow's workers cannot see: copy it to a bucket and give gs://..."
-            )
+            raise UserError(_UNSEEN.format(what=what, path=path))
 
 
 def _names(arguments: Sequence[str]) -> set[str]:
@@ -129,6 +128,8 @@ def _names(arguments: Sequence[str]) -> set[str]:
 
 def _dataflow(place: Place, out: str, given: set[str]) -> list[str]:
     """Returns what a Dataflow job needs and Beam was not given."""
+    if not files.is_url(out):
+        raise UserError(_UNSEEN.format(what="--out", path=out))
     if place.gpu and place.tpu:
         raise UserError(f"--gpu {place.gpu} and --tpu {place.tpu}: a worker has one or the other; leave one out")
     kind = gpu(place.gpu) if place.gpu else tpu(place.tpu) if place.tpu else None

@@ -27,7 +27,7 @@ from pipelines.dofn import TokenizeUnit
 from pipelines.ending import check_shards, ended, pictures_made
 from pipelines.handout import hand_out, take_back, taken
 from pipelines.job import Job, Work
-from pipelines.options import beam_options, is_dataflow, is_direct, is_multi_processing, runs_here  # noqa: F401
+from pipelines.options import beam_options, check_in_reach, is_dataflow, is_direct, is_multi_processing, runs_here  # noqa: F401
 from pipelines.staging import setup_file
 from visent.errors import UserError
 
@@ -48,6 +48,7 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
     Raises:
         UserError: a worker met something the user can fix, or shards are missing; finished ones stay.
     """
+    check_in_reach(job, options)
     outcome: list[Ran | BaseException] = []
 
     def work() -> None:

@@ -41,7 +41,8 @@ def setup_file() -> Iterator[str]:
             shutil.copytree(place, Path(folder, package), ignore=shutil.ignore_patterns("__pycache__", ".*"))
         setup = Path(folder, "setup.py")
         setup.write_text(SETUP.format(version=__version__, requires=requirements()), encoding="utf-8")
-        Path(folder, "MANIFEST.in").write_text("graft *\n", encoding="utf-8")
+        for name, text in (("MANIFEST.in", "graft *\n"), ("README.md", "visent, as it was started\n")):
+            Path(folder, name).write_text(text, encoding="utf-8")
         yield str(setup)
 
 
