@@ -11,6 +11,7 @@ from manifests.shards import ShardInfo
 from visent.errors import UserError
 
 FACTS_FILE = "dataset.json"
+NOT_IN_DIGEST = ("listing", "roots", "tokenizer", "models")  # what grows, and where things lie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class DatasetFacts:
 
     @property
     def config_digest(self) -> str:
-        """sha256 of the configuration's canonical JSON; shards of one dataset share it."""
-        return files.digest_json(dict(self.config))
+        """What the receipts of the dataset's shards say, see `config_digest`."""
+        return config_digest(self.config)
 
     @property
     def stored_fps(self) -> float | None:
@@ -102,6 +103,14 @@ class DatasetFacts:
             return cls(name=value["name"], schema=schema, shards=shards, config=value["config"])
         except KeyError as error:
             raise UserError(f"{where}: {FACTS_FILE} lacks {error}; run the same `visent tokenize` again") from error
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """Returns the sha256 of what decides a shard's bytes besides its unit: the shards of one dataset share it.
+
+    New input, and a source or a tokenizer that was moved, leave it as it was.
+    """
+    return files.digest_json({name: value for name, value in config.items() if name not in NOT_IN_DIGEST})
 
 
 def write_facts(folder: str, facts: DatasetFacts) -> None:

@@ -15,6 +15,7 @@ from pipelines import worklog
 from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job, Work
 from pipelines.logs import tell
+from pipelines.merge import retry_unit
 from pipelines.meter import Meter
 from pipelines.units import tokenize_unit
 from pipelines.worklog import ShardLog
@@ -73,16 +74,17 @@ class TokenizeUnit(beam.DoFn):
     def _shard(self, work: Work, encoder: Encoder) -> ShardInfo:
         """Makes one shard, and writes its log before and after."""
         job, meter, busy = self._job, Meter(), encoder.clock.busy
+        make = tokenize_unit if work.retry is None else retry_unit
         begun = worklog.begin(job.out, work.file(job.format))
         try:
-            info = tokenize_unit(job, work, self._digest, encoder, meter)
+            info = make(job, work, self._digest, encoder, meter)
         except Exception as error:
             with suppress(UserError):  # what went wrong first is what counts
                 worklog.end(job.out, begun, "failed", error=str(error) or type(error).__name__)
             tell("shard failed", failed=True, shard=begun.shard, error=str(error))
             raise
         log = worklog.end(
-            job.out, begun, "done", pictures=pictures_in(info, job.schema), rows=info.rows, rejects=info.rejects,
+            job.out, begun, "done", pictures=meter.pictures, rows=info.rows, rejects=info.rejects,
             bytes_read=meter.bytes_read or sum(item.size for item in work.unit.items), bytes_written=info.bytes,
             seconds=meter.seconds, encoder_busy=round(encoder.clock.busy - busy, 4),
         )  # fmt: skip

@@ -1,13 +1,12 @@
-"""What one tokenize job is: its configuration, its units of work, and whether a folder holds the same job."""
+"""What one tokenize job is: its configuration and its units of work."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from manifests import files
 from manifests.receipts import read_receipts
 from manifests.schema import Schema
 from manifests.shards import Format, ShardInfo, shard_name
@@ -15,16 +14,20 @@ from pipelines.annotate.annotators import checked_annotators, model, role
 from pipelines.annotate.networks import Weights, weights
 from pipelines.augment import STANDARD, Augmentation
 from pipelines.examples import Look
-from pipelines.sources.base import Source, Unit, cut_into_units, listing_digest
+from pipelines.sources.base import Source, Unit, cut_into_units
 from pipelines.sources.catalog import rebuild
 from tokenizer.card import PRETRAINED, TokenizerCard
 from tokenizer.load import load_card
 from visent.errors import UserError, unknown
 
 JOB_FILE = "job.json"
-VERSION = 2  # raise it when the same input would give other rows
+VERSION = 3  # raise it when the same input would give other rows
 SHARD_ENDINGS = (".parquet", ".arrayrecord")
 PLACES = ("roots", "tokenizer", "models")  # where things lie decides no byte: a moved folder may go on
+
+INPUTS = ("listing", "keys_sha256")  # of a configuration: what `listing.py` compares
+NOUNS = {"version": "version of the job", "source": "source", "annotators": "weights of annotator",
+         "fingerprint": "fingerprint of the tokenizer"}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +87,30 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retry:
+    """What to try again of a unit that is done: its shards lie in `folder`, the new ones go where the job says."""
+
+    folder: str
+    views: tuple[tuple[int, int], ...]  # of its shards, (0, 0) first
+    reasons: tuple[str, ...] = ()  # or stages, of the rejects to try; () is all
+    changed: tuple[int, ...] = ()  # items whose files are others now
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Retry":
+        """Reads what `dataclasses.asdict` and JSON made of it."""
+        views = tuple((first, last) for first, last in value["views"])
+        reasons, changed = tuple(value["reasons"]), tuple(value["changed"])
+        return cls(folder=value["folder"], views=views, reasons=reasons, changed=changed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Work:
     """One shard to be made: a unit in the views from first to last, in the order of the views."""
 
     unit: Unit
     views: tuple[int, int] = (0, 0)
     keys_sha256: str = ""  # of the unit's keys in its first shard; "" when this is the first
+    retry: Retry | None = None  # then all shards of the unit are made, from those that are there
 
     def file(self, format: Format) -> str:
         """Returns the shard's file name."""
@@ -97,14 +118,18 @@ class Work:
 
     def to_json(self) -> str:
         """Writes ASCII for the way through Beam."""
-        return json.dumps({"unit": self.unit.to_json(), "views": self.views, "keys_sha256": self.keys_sha256})
+        retry = None if self.retry is None else asdict(self.retry)
+        plain = {"unit": self.unit.to_json(), "views": self.views, "keys_sha256": self.keys_sha256, "retry": retry}
+        return json.dumps(plain)
 
     @classmethod
     def from_json(cls, text: str) -> "Work":
         """Reads what `to_json` wrote."""
         fields = json.loads(text)
-        views = (fields["views"][0], fields["views"][1])
-        return cls(unit=Unit.from_json(fields["unit"]), views=views, keys_sha256=fields["keys_sha256"])
+        first, last = fields["views"]
+        retry = None if fields["retry"] is None else Retry.from_json(fields["retry"])
+        unit = Unit.from_json(fields["unit"])
+        return cls(unit=unit, views=(first, last), keys_sha256=fields["keys_sha256"], retry=retry)
 
 
 def list_units(job: Job) -> tuple[list[Unit], str]:
@@ -113,8 +138,8 @@ def list_units(job: Job) -> tuple[list[Unit], str]:
     return cut_into_units(items, job.source.items_per_unit, job.holdout), note
 
 
-def configuration(job: Job, units: Sequence[Unit]) -> dict[str, Any]:
-    """Returns all that decides the dataset's bytes, and the places it was read from, as JSON values."""
+def configuration(job: Job) -> dict[str, Any]:
+    """Returns what decides the dataset's bytes besides its inputs, and the places it is read from, as JSON values."""
     config = {
         "version": VERSION,
         "source": job.source.name,
@@ -131,52 +156,51 @@ def configuration(job: Job, units: Sequence[Unit]) -> dict[str, Any]:
         "precision": job.precision,
         "fingerprint": job.card.fingerprint,
         "augment": job.augment.to_json(),
-        "listing": {
-            "items": sum(len(unit.items) for unit in units),
-            "sha256": listing_digest(units),
-        },
     }
     return dict(json.loads(json.dumps(config, ensure_ascii=True).encode("ascii")))
 
 
-def settle(job: Job, config: dict[str, Any]) -> dict[str, Any]:
-    """Makes the folder this job's, or recognises it as such, and returns the configuration that it was begun with.
-
-    Raises: `UserError` when the folder holds another job, or files of another kind.
-    """
-    path = files.join(job.out, JOB_FILE)
-    if files.exists(path):
-        begun = dict(files.read_json(path))
-        different = difference(begun, config)
-        if different and any(name.endswith(SHARD_ENDINGS) for name in files.list_names(job.out)):
-            raise UserError(
-                f"{job.out} was begun with another configuration: {different}; use the same or another --out"
-            )
-        if not different:
-            return begun
-        files.write_json(path, config)  # nothing was finished under the other configuration
-        return config
-    others = [name for name in files.list_names(job.out) if not name.startswith(".")]
-    if others:
-        raise UserError(f"{job.out} holds other files ({', '.join(others[:3])}); choose a new folder for --out")
-    files.make_folder(job.out)
-    files.write_json(path, config)
-    return config
+def difference(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describes what differs between two configurations besides places and inputs, a line for each option."""
+    old, new = _by_option(begun), _by_option(now)
+    names = [*old, *(name for name in new if name not in old)]
+    return [f"{name}: was {_shown(old, name)}, now {_shown(new, name)}"
+            for name in names if old.get(name) != new.get(name)]  # fmt: skip
 
 
-def difference(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describes what differs between two configurations besides places; empty when nothing does."""
-    parts = []
-    for name in sorted({*begun, *now} - set(PLACES)):
-        old, new = begun.get(name), now.get(name)
-        if old == new:
+def _by_option(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a configuration by the names that the command line gives them."""
+    found = {}
+    for name, value in config.items():
+        if name in (*PLACES, *INPUTS):
             continue
-        if name == "listing" and isinstance(old, dict) and isinstance(new, dict):
-            counts = f"{old['items']} items listed then, {new['items']} now" if old["items"] != new["items"] else ""
-            parts.append(counts or "the source's files have changed")
+        if name == "options":
+            found.update({_option(key): setting for key, setting in value.items()})
+        elif isinstance(value, Mapping):
+            found.update({f"{NOUNS.get(name, _option(name))} {key}": setting for key, setting in value.items()})
         else:
-            parts.append(f"{name} was {json.dumps(old)}, now {json.dumps(new)}")
-    return "; ".join(parts)
+            found[NOUNS.get(name, _option(name))] = value
+    return found
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    return json.dumps(settings[name]) if name in settings else "not there"
+
+
+def check_version(folder: str, config: Mapping[str, Any]) -> None:
+    """Refuses to go on with a dataset of another version of the job.
+
+    Raises: `UserError`.
+    """
+    if config.get("version") != VERSION:
+        raise UserError(
+            f"{folder} was made by version {config.get('version')} of the job, this is {VERSION}, which lists inputs "
+            "and rejects otherwise: it can still be read; to add to it, tokenize it again into another folder"
+        )
 
 
 def finished(job: Job, shards: Sequence[str], digest: str) -> dict[str, ShardInfo]:
@@ -198,9 +222,7 @@ def job_from_facts(folder: str, name: str, config: Mapping[str, Any]) -> Job:
     if config.get("source") == "import":
         raise UserError(f"dataset {folder} was imported as tokens, so there are no pictures to make views of: set its "
                         "views in the manifest to 1")  # fmt: skip
-    if config.get("version") != VERSION:
-        raise UserError(f"dataset {folder} was made by version {config.get('version')} of the job, this is {VERSION}, "
-                        "whose views would not fit its rows: tokenize it again into another folder")  # fmt: skip
+    check_version(folder, config)
     job = Job(
         out=folder, name=name, source=rebuild(config), annotate=_annotators(config),
         augment=Augmentation.from_json(config["augment"]), format=config["format"],

@@ -53,6 +53,7 @@ class Meter:
         self._lock = threading.Lock()
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._bytes_read = 0
+        self.pictures = 0  # encoded; counted by one thread
 
     @contextmanager
     def at(self, stage: str) -> Iterator[None]:

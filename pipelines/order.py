@@ -73,12 +73,9 @@ class Order:
         self._rejects.append((result, self._take(), item))
         return None
 
-    def keep_row(self, key: str) -> bool:
-        """Gives the next place to a row that is there; False, and no place, where its key came before."""
-        if key in self._placed:
-            return False
+    def keep_row(self, key: str) -> None:
+        """Gives the next place to a row that is there."""
         self._placed[key] = (self._take(), -1)
-        return True
 
     def keep_reject(self, known: Placed) -> None:
         """Gives the next place to a reject of an item that is not read again."""

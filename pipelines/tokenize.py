@@ -1,37 +1,26 @@
 """The tokenize command: list, run what has no receipt, write the facts last."""
 
-import contextlib
-import os
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from apache_beam.options.pipeline_options import PipelineOptions
+from typing import Any
 
 from manifests import files
 from manifests.dataset import DatasetFacts, has_facts, load_facts, write_facts
 from manifests.missing import remember_rate
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo
-from pipelines.dofn import pictures_in
-from pipelines.encoder import pictures_encoded
-from pipelines.job import (
-    Job,
-    Work,
-    configuration,
-    difference,
-    finished,
-    job_from_facts,
-    list_units,
-    settle,
-)
-from pipelines.runner import Ran, beam_options, run, runs_here
+from pipelines.adopt import finish_retry
+from pipelines.alone import alone
+from pipelines.dryrun import stop_if_dry
+from pipelines.job import Job, Work, finished, job_from_facts
+from pipelines.options import beam_options, check_in_reach
+from pipelines.runner import Ran
+from pipelines.running import run_missing
+from pipelines.settle import Settled, record, refuse, settle, units_and_change
 from pipelines.sources.base import Unit
 from visent.errors import UserError
-from visent.progress import Track, track
 
-RECEIPT_POLL_SECONDS = 2.0
 WORTH_MEASURING = 256  # pictures; the rate of fewer says little
 
 
@@ -64,18 +53,40 @@ def tokenize(job: Job, beam_arguments: Sequence[str] = (), max_reject_fraction: 
         UserError: the folder holds another job, the target cannot be written, or too many examples were rejected.
     """
     options = beam_options(beam_arguments)
-    units, note = list_units(job)
-    config = settle(job, configuration(job, units))
-    digest = files.digest_json(config)
-    with _alone(job.out):
-        kept, ran, seconds = _run_missing(job, [Work(unit=unit) for unit in units], digest, options)
-        shards = _all_receipts(job, units, digest)
-        _check_rejects(job, shards, max_reject_fraction)
-        views = [shard for shard in load_facts(job.out).shards if shard.first_view] if has_facts(job.out) else []
-        facts = DatasetFacts(name=job.name, schema=job.schema, shards=[*shards, *views], config=config)
-        if not has_facts(job.out) or load_facts(job.out).to_json() != facts.to_json():
-            write_facts(job.out, facts)
-    return _summary(job, shards, kept, ran, seconds, note)
+    check_in_reach(job, options)
+    items, note = job.source.listing()
+    settled = settle(job, items)
+    stop_if_dry(job, _works(settled), settled.digest, options)
+    files.make_folder(job.out)
+    with alone(job.out):
+        finish_retry(job.out)
+        settled = settle(job, items)
+        record(job, settled)
+        kept, ran, seconds = run_missing(job, _works(settled), settled.digest, options)
+        shards = _all_receipts(job, settled.units, settled.digest)
+        check_rejects(job, shards, max_reject_fraction)
+        write_changed_facts(job, settled.config, shards)
+    return summarize(job, shards, kept, ran, seconds, _note(settled, note))
+
+
+def _works(settled: Settled) -> list[Work]:
+    return [Work(unit=unit) for unit in settled.units]
+
+
+def _note(settled: Settled, note: str) -> str:
+    if not settled.generation or settled.new is None:
+        return note
+    grown = f"{sum(len(unit.items) for unit in settled.new):,} new items were added as generation {settled.generation}"
+    return f"{grown}; {note}" if note else grown
+
+
+def write_changed_facts(job: Job, config: dict[str, Any], shards: Sequence[ShardInfo]) -> None:
+    """Writes the facts of the shards of view 0, and of the views that are in the facts, where they say otherwise."""
+    before = load_facts(job.out) if has_facts(job.out) else None
+    views = [shard for shard in before.shards if shard.first_view] if before else []
+    facts = DatasetFacts(name=job.name, schema=job.schema, shards=[*shards, *views], config=config)
+    if before is None or before.to_json() != facts.to_json():
+        write_facts(job.out, facts)
 
 
 def tokenize_views(folder: str, views: int, beam_arguments: Sequence[str] = ()) -> Summary:
@@ -88,19 +99,21 @@ def tokenize_views(folder: str, views: int, beam_arguments: Sequence[str] = ()) 
     job = job_from_facts(folder, facts.name, facts.config)
     job.augment.check_views(views)
     options = beam_options(beam_arguments)
-    units, _ = list_units(job)
-    different = difference(facts.config, configuration(job, units))
-    if different:
-        raise UserError(f"the source of {folder} has changed since it was tokenized: {different}; put it back")
+    check_in_reach(job, options)
+    units, change = units_and_change(job, facts.config, job.source.listing()[0])
+    refuse(folder, change)
     digest = facts.config_digest
-    with _alone(folder):
+    stop_if_dry(job, _missing_views(units, _receipts(folder, digest), views), digest, options)
+    with alone(folder):
+        finish_retry(job.out)
         works = _missing_views(units, _receipts(folder, digest), views)
-        kept, ran, seconds = _run_missing(job, works, digest, options)
-        shards = _receipts(folder, digest)
+        kept, ran, seconds = run_missing(job, works, digest, options)
+        known = {unit.id for unit in units}  # a later generation is no part of these facts yet
+        shards = [shard for shard in _receipts(folder, digest) if shard.unit in known]
         if len(shards) > len(facts.shards):
             write_facts(folder, DatasetFacts(name=facts.name, schema=facts.schema, shards=shards, config=facts.config))
     made = [shard for shard in shards if shard.first_view]
-    return _summary(job, made, kept, ran, seconds, "")
+    return summarize(job, made, kept, ran, seconds, "")
 
 
 def _missing_views(units: Sequence[Unit], shards: Sequence[ShardInfo], views: int) -> list[Work]:
@@ -135,54 +148,7 @@ def _all_receipts(job: Job, units: Sequence[Unit], digest: str) -> list[ShardInf
     return [found[file] for file in wanted]
 
 
-def _run_missing(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> tuple[int, Ran, float]:
-    """Runs what has no receipt, with progress; returns how many were done before, the report and the seconds."""
-    done = finished(job, [work.file(job.format) for work in works], digest)
-    todo = [work for work in works if work.file(job.format) not in done]
-    started = time.monotonic()
-    if not todo:
-        return len(works), Ran(pictures=0, startup_seconds=0.0), 0.0
-    files.remove_temporaries(job.out)
-    with track(f"tokenize {job.name}", _estimate(job, todo), "images") as progress:
-        poll = _Poll(job, todo, digest, runs_here(options), progress)
-        ran = run(job, todo, digest, options, poll)
-        progress.advance(max(ran.pictures - progress.done, 0), f"{len(todo)}/{len(todo)} shards")
-    return len(works) - len(todo), ran, time.monotonic() - started
-
-
-def _estimate(job: Job, works: Sequence[Work]) -> int | None:
-    """Guesses how many pictures will be encoded, all roles and views counted."""
-    per_view = job.source.estimate([item for work in works for item in work.unit.items])
-    views = sum(work.views[1] - work.views[0] + 1 for work in works) / len(works)
-    return None if per_view is None else round(per_view * views * len(job.schema.roles))
-
-
-class _Poll:
-    """Reports progress: from this process's own counter, or from the receipts where other processes work."""
-
-    def __init__(self, job: Job, works: Sequence[Work], digest: str, here: bool, progress: Track) -> None:
-        self._job, self._digest, self._here, self._progress = job, digest, here, progress
-        self._waiting = {work.file(job.format): work for work in works}
-        self._units = len(works)
-        self._before, self._seen, self._next = pictures_encoded(), 0, 0.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            began = time.monotonic()
-            self._look_for_receipts()
-            self._next = now + max(RECEIPT_POLL_SECONDS, 20 * (time.monotonic() - began))
-        pictures = pictures_encoded() - self._before if self._here else self._seen
-        note = f"{self._units - len(self._waiting)}/{self._units} shards"
-        self._progress.advance(max(pictures - self._progress.done, 0), note)
-
-    def _look_for_receipts(self) -> None:
-        for file, info in finished(self._job, list(self._waiting), self._digest).items():
-            self._seen += pictures_in(info, self._job.schema)
-            del self._waiting[file]
-
-
-def _check_rejects(job: Job, shards: Sequence[ShardInfo], limit: float) -> None:
+def check_rejects(job: Job, shards: Sequence[ShardInfo], limit: float) -> None:
     """Refuses to finish a dataset of which too much was rejected.
 
     Raises: `UserError`.
@@ -197,8 +163,8 @@ def _check_rejects(job: Job, shards: Sequence[ShardInfo], limit: float) -> None:
     if rejected > limit * (rows + rejected):
         raise UserError(
             f"{rejected} of {rows + rejected} examples were rejected ({reasons}), over --max-reject-fraction {limit}; "
-            f"see {job.out}/*.rejects.jsonl, then mend the source, or run again with a higher limit: "
-            "finished shards are kept"
+            f"see {job.out}/*.rejects.jsonl, then mend the files and run `visent tokenize --retry-rejects {job.out}`, "
+            "or run again with a higher limit: finished shards are kept"
         )
 
 
@@ -210,7 +176,8 @@ def _rejects(shards: Sequence[ShardInfo]) -> dict[str, int]:
     return dict(total)
 
 
-def _summary(job: Job, shards: Sequence[ShardInfo], kept: int, ran: Ran, seconds: float, note: str) -> Summary:
+def summarize(job: Job, shards: Sequence[ShardInfo], kept: int, ran: Ran, seconds: float, note: str) -> Summary:
+    """Describes a run; remembers its rate for later plans."""
     summary = Summary(
         name=job.name, out=job.out, units=len(shards), units_kept=kept, rows=sum(shard.rows for shard in shards),
         rejects=_rejects(shards), bytes=sum(shard.bytes for shard in shards), pictures=ran.pictures, seconds=seconds,
@@ -219,24 +186,3 @@ def _summary(job: Job, shards: Sequence[ShardInfo], kept: int, ran: Ran, seconds
     if ran.pictures >= WORTH_MEASURING:
         remember_rate(job.card.fingerprint, summary.pictures_per_second)
     return summary
-
-
-@contextlib.contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """Holds the folder for this process; the system lets go of it when the process dies.
-
-    Raises: `UserError` when another process holds it.
-    """
-    if files.is_url(folder):
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UserError(f"another `visent tokenize` is writing to {folder}; wait for it, or stop it") from None
-    finally:
-        os.close(handle)

@@ -41,13 +41,25 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder, meter: Me
                 with meter.at("write"):
                     writer.append([row])
         with meter.at("write"):
-            info = writer.close(original.counts)
+            info = closed(writer, original)
     if work.keys_sha256 and info.keys_sha256 != work.keys_sha256:
         raise UserError(f"{file}: the source no longer gives the rows of view 0; put its files back as they were")
     with meter.at("write"):
         write_rejects(files.join(job.out, rejects_name(file)), original.rejects)
         write_receipt(job.out, info)
     return info
+
+
+def closed(writer: ShardWriter, order: Order) -> ShardInfo:
+    """Finishes a shard.
+
+    Raises: `UserError` when the source gave other examples for a later view, or the target cannot be written.
+    """
+    try:
+        return writer.close(order.counts)
+    except ValueError as error:
+        raise UserError(f"{error}: the source gave other examples when it was read again; run the same command "
+                        "again") from error  # fmt: skip
 
 
 def passes(job: Job, views: tuple[int, int]) -> list[range]:
@@ -76,6 +88,7 @@ def rows(
             rejected(result)
             continue
         made = result.squares
+        meter.pictures += sum(map(len, result.codes.values()))
         codes = {role: values[0] if role in stills else values for role, values in result.codes.items()}
         row = Row(key=made.key, view=made.view, codes=codes, meta=made.meta)
         if made.view == views[0]:

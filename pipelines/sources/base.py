@@ -155,8 +155,10 @@ def held_out(key: str, fraction: float) -> bool:
 SPLITS = ("train", "val", "test")
 
 
-def cut_into_units(items: Iterable[Item], items_per_unit: int, holdout: float) -> list[Unit]:
+def cut_into_units(items: Iterable[Item], items_per_unit: int, holdout: float, generation: int = 0) -> list[Unit]:
     """Deals items, in their order, to units of their split; of "train", a part by hash of the key goes to "val".
+
+    What is added to a dataset later is a `generation` of its own, which the units' names say.
 
     Raises: `UserError` when a holdout would leave nothing to train on.
     """
@@ -164,23 +166,16 @@ def cut_into_units(items: Iterable[Item], items_per_unit: int, holdout: float) -
     for item in items:
         split = item.split or "train"
         splits["val" if split == "train" and held_out(item.key, holdout) else split].append(item)
-    if holdout and splits["val"] and not splits["train"]:
+    if holdout and splits["val"] and not splits["train"] and not generation:
         raise UserError(
             f"--holdout {holdout} puts all {len(splits['val'])} items into split val; give --holdout 0 for so few"
         )
-    return [unit for split, members in splits.items() for unit in _slices(split, members, items_per_unit)]
+    return [unit for split, members in splits.items() for unit in _slices(split, members, items_per_unit, generation)]
 
 
-def _slices(split: str, items: Sequence[Item], items_per_unit: int) -> Iterator[Unit]:
+def _slices(split: str, items: Sequence[Item], items_per_unit: int, generation: int) -> Iterator[Unit]:
+    prefix = f"{split}-g{generation}" if generation else split
     count = -(-len(items) // items_per_unit)
     for i in range(count):
         members = tuple(items[i * items_per_unit : (i + 1) * items_per_unit])
-        yield Unit(id=f"{split}-{i:05d}-of-{count:05d}", split=split, items=members)
-
-
-def listing_digest(units: Iterable[Unit]) -> str:
-    """Returns the sha256 over all items in the order of their keys: the same digest means the same files."""
-    digest = hashlib.sha256()
-    for item in sorted((item for unit in units for item in unit.items), key=lambda item: item.key):
-        digest.update(json.dumps(asdict(item)).encode())
-    return digest.hexdigest()
+        yield Unit(id=f"{prefix}-{i:05d}-of-{count:05d}", split=split, items=members)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_media import picture_bytes, write_pictures
 
-from pipelines.sources.base import Encoded, Example, Reject, Unit, cut_into_units, held_out, listing_digest
+from pipelines.sources.base import Encoded, Example, Reject, Unit, cut_into_units, held_out
 from pipelines.sources.files import readable
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.pairs import PairsSource, roles_below
@@ -115,13 +115,6 @@ def test_units_cover_every_item_once_in_order(tmp_path: Path) -> None:
     units = cut_into_units(items, 4, 0.0)
     assert [unit.id for unit in units] == [f"train-0000{n}-of-00003" for n in range(3)]
     assert [item for unit in units for item in unit.items] == items
-
-
-def test_the_listing_digest_follows_the_files_and_not_how_they_are_dealt(tmp_path: Path) -> None:
-    items = folder(write_pictures(tmp_path, 10)).listing()[0]
-    digest = listing_digest(cut_into_units(items, 4, 0.0))
-    assert listing_digest(cut_into_units(items, 3, 0.3)) == digest
-    assert listing_digest(cut_into_units(items[1:], 4, 0.0)) != digest
 
 
 def test_pairs_meet_by_name_and_a_missing_half_is_rejected(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from made_media import picture_bytes, write_pictures, write_video
 from PIL import Image
 
+from manifests.dataset import config_digest
 from manifests.shards import ShardInfo, read_receipt, read_rows
 from pipelines.encoder import shared_encoder
-from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, list_units, settle
+from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, list_units
+from pipelines.settle import record, settle
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.pairs import PairsSource
@@ -200,8 +202,9 @@ def test_the_receipt_comes_after_the_shard_and_a_mended_source_clears_the_reject
 
 
 def settled(made: Job) -> dict[str, Any]:
-    units, _ = list_units(made)
-    return settle(made, configuration(made, units))
+    found = settle(made, made.source.listing()[0])
+    record(made, found)
+    return found.config
 
 
 def test_a_folder_keeps_its_configuration_and_refuses_another_by_name(tmp_path: Path, tiny: str) -> None:
@@ -210,10 +213,10 @@ def test_a_folder_keeps_its_configuration_and_refuses_another_by_name(tmp_path: 
     config = settled(first)
     make(first)
     assert settled(first) == config
-    with pytest.raises(UserError, match=r'annotate was \[\], now \["edge"\]; holdout was 0.0, now 0.1'):
+    with pytest.raises(UserError, match=r'--holdout: was 0.0, now 0.1\n  --annotate: was \[\], now \["edge"\]'):
         settled(job(tmp_path, tiny, annotate=("edge",), holdout=0.1))
-    write_pictures(tmp_path / "in", 3)
-    with pytest.raises(UserError, match="2 items listed then, 3 now"):
+    (tmp_path / "in" / "001.png").unlink()
+    with pytest.raises(UserError, match="1 item is gone: 001"):
         settled(first)
 
 
@@ -223,7 +226,8 @@ def test_a_moved_source_goes_on_under_the_configuration_it_was_begun_with(tmp_pa
     make(job(tmp_path, tiny))
     (tmp_path / "in").rename(tmp_path / "elsewhere")
     moved = job(tmp_path, tiny, source=FolderSource(paths=(str(tmp_path / "elsewhere"),), items_per_unit=100))
-    assert settled(moved) == config
+    assert settled(moved) == config | {"roots": {"": str(tmp_path / "elsewhere")}}
+    assert config_digest(settled(moved)) == config_digest(config)
 
 
 def test_a_configuration_may_change_while_nothing_is_finished(tmp_path: Path, tiny: str) -> None:
@@ -256,7 +260,7 @@ def test_a_recorded_configuration_builds_the_same_job(tmp_path: Path, tiny: str,
     config = json.loads(json.dumps(settled(made)))
     again = job_from_facts(made.out, "d", config)
     assert again == made
-    assert not difference(config, configuration(again, list_units(again)[0]))
+    assert not difference(config, configuration(again))
 
 
 @pytest.mark.parametrize(
