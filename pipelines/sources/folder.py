@@ -1,4 +1,4 @@
-"""A folder of pictures, at any depth; videos in it can give stills too."""
+"""A folder of pictures, at any depth, here or in a bucket; videos in it can give stills too."""
 
 import os
 from collections import Counter
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
+from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
 from pipelines.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS, below, checked_root, keys_of, listed, noted, readable
 from pipelines.sources.reading import read_file
-from pipelines.sources.video_clips import VideoOptions, check_rate, rows
+from pipelines.sources.video_clips import PROBED, VideoOptions, check_rate, rows
 from pipelines.sources.video_frames import seconds
 from visent.errors import UserError
 
@@ -62,17 +63,24 @@ class FolderSource:
 
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
         """Gives each picture as bytes, and each video's stills as pixels."""
-        for item in unit.items:
-            if "video" in item.files:
-                options = VideoOptions(fps=self.video_stills or 1.0, stills=True)
+        options = VideoOptions(fps=self.video_stills or 1.0, stills=True)
+        pictures = places.at_once(self._picture, unit.items, *self.paths)
+        for item, found in zip(unit.items, pictures, strict=True):
+            if found is None:
                 yield from rows(item, self._full(item.files["video"]), options)
             else:
-                yield picture(item, self._full(item.files["image"]))
+                yield found
+
+    def _picture(self, item: Item) -> Example | Reject | None:
+        """Reads a picture; None for a video, whose stills are not to wait in memory."""
+        return picture(item, self._full(item.files["image"])) if "image" in item.files else None
 
     def estimate(self, items: Sequence[Item]) -> int | None:
-        """Counts one for a picture, and the length times the rate for a video."""
-        lengths = [seconds(self._full(item.files["video"])) for item in items if "video" in item.files]
-        return len(items) - len(lengths) + round(sum(lengths) * (self.video_stills or 0))
+        """Counts one for a picture, and for a video the length, of which some are looked at, times the rate."""
+        videos = [self._full(item.files["video"]) for item in items if "video" in item.files]
+        lengths = list(places.at_once(seconds, videos[:: -(-len(videos) // PROBED)] if videos else [], *self.paths))
+        stills = sum(lengths) * (self.video_stills or 0) * len(videos) / max(len(lengths), 1)
+        return len(items) - len(videos) + round(stills)
 
     def _full(self, path: str) -> str:
         if len(self.paths) == 1:

@@ -44,7 +44,7 @@ class PairsSource:
         for role, path in self.paths.items():
             folder, pattern = _split(path)
             root = checked_root(folder, f"folder of role {role!r}")
-            absolute[role] = os.path.join(root, pattern) if pattern else root  # noqa: PTH118
+            absolute[role] = below(root, pattern) if pattern else root
         object.__setattr__(self, "paths", absolute)
 
     @property
@@ -81,8 +81,7 @@ class PairsSource:
 
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
         """Gives complete pairs as bytes; a missing half is a reject of stage "list"."""
-        for item in unit.items:
-            yield self._pair(item)
+        yield from places.at_once(self._pair, unit.items, *self.paths.values())
 
     def _pair(self, item: Item) -> Example | Reject:
         source = readable(next(iter(item.files.values())))
@@ -116,7 +115,7 @@ def roles_below(root: str) -> dict[str, str]:
     names = places.folders_in(top)
     if len(names) < 2:
         raise UserError(f"{readable(top)} holds {len(names)} folders; pairs need one for each role: image/ depth/")
-    return {name: os.path.join(top, name) for name in sorted(names, key=lambda name: (name != "image", name))}  # noqa: PTH118
+    return {name: below(top, name) for name in sorted(names, key=lambda name: (name != "image", name))}
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -139,7 +138,7 @@ def _names(files: list[str], pattern: str, role: str) -> dict[str, str]:
         folder, name = os.path.split(file)
         if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after):
             middle = name[len(before) : len(name) - len(after)]
-            names[readable(os.path.join(folder, middle))] = file  # noqa: PTH118
+            names[readable(below(folder, middle))] = file
     if not names:
         raise UserError(f"no file of role {role!r} fits {readable(pattern)!r}; the folder holds {readable(files[0])!r}")
     return names

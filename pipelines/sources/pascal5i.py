@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipelines.sources import places
+from manifests import files
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, inside, matched, named, read_list
@@ -70,7 +70,7 @@ class Pascal5i(Dataset):
 
     def _lines(self, split: str, fold: int) -> list[str]:
         path = below(self.lists, "trn" if split == "train" else "val", f"fold{fold}.txt")
-        lines = read_list("" if places.is_url(path) else self.root, path)
+        lines = read_list("", files.join(self.root, path))
         for line in lines:
             index = line.partition("__")[2]
             if not (index.isdecimal() and (int(index) - 1) // A_FOLD == fold):

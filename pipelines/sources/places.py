@@ -11,8 +11,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from manifests import files
 from pipelines.sources.remote import open_url
@@ -30,7 +31,7 @@ is_url = files.is_url
 _changing = threading.Lock()
 _remembered: dict[str, Entries | None] = {}
 _lasting: list[str] = []  # the roots of the listings under way
-_copies: "OrderedDict[str, BinaryIO]" = OrderedDict()
+_copies: "OrderedDict[str, BufferedIOBase]" = OrderedDict()
 
 
 def below(root: str, *parts: str) -> str:
@@ -143,7 +144,7 @@ def read(path: str, size: int | None = None) -> bytes:
     return files.read_bytes(path, size) if is_url(path) else Path(path).read_bytes()
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str) -> BufferedIOBase:
     """Opens a file for reading; in a bucket it is read in blocks, ahead of use and with bounded memory.
 
     Raises:
@@ -154,7 +155,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 @contextmanager
-def openable(path: str) -> Iterator[str | BinaryIO]:
+def openable(path: str) -> Iterator[str | BufferedIOBase]:
     """Gives what libraries that read parts of a file take: a local path itself, or a file in a bucket, open.
 
     Raises:
@@ -179,7 +180,7 @@ def local_file(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def at_hand(path: str) -> Iterator[BinaryIO]:
+def at_hand(path: str) -> Iterator[BufferedIOBase]:
     """Gives a local file to read from at many places (os.pread): of a URL, a copy that the process keeps.
 
     Raises:
@@ -199,7 +200,7 @@ def at_hand(path: str) -> Iterator[BinaryIO]:
     yield file
 
 
-def _copy(path: str) -> BinaryIO:
+def _copy(path: str) -> BufferedIOBase:
     """Copies a file into one without a name, which goes with the process however that ends."""
     copy = tempfile.TemporaryFile(prefix="visent-")  # noqa: SIM115
     with open_url(path) as remote:
@@ -209,9 +210,9 @@ def _copy(path: str) -> BinaryIO:
     return copy
 
 
-def at_once(make: Callable[[T], R], things: Iterable[T], root: str) -> Iterator[R]:
-    """Gives what `make` makes of each thing, in order; of a bucket, `AT_ONCE` are asked for at the same time."""
-    if not is_url(root):
+def at_once(make: Callable[[T], R], things: Iterable[T], *roots: str) -> Iterator[R]:
+    """Gives what `make` makes of each thing, in order; if a root is a bucket, `AT_ONCE` are made at the same time."""
+    if not any(map(is_url, roots)):
         yield from map(make, things)
         return
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="read") as pool, closing(_ahead(make, things, pool)) as made:

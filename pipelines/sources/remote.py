@@ -3,7 +3,8 @@
 import io
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 from manifests import files
 from tokenizer.listing import readable
@@ -16,7 +17,7 @@ _starting = threading.Lock()
 _pools: list[ThreadPoolExecutor] = []
 
 
-def open_url(url: str) -> BinaryIO:
+def open_url(url: str) -> BufferedIOBase:
     """Opens a file in a bucket for reading; it holds at most three blocks of memory, however large it is.
 
     Raises:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -74,13 +73,15 @@ class SA1B(Dataset):
         yield from cut_reject(item, cut)
 
     def _of_folder(self, folder: str, names: Sequence[str]) -> Iterator[Example | Reject]:
-        for name in names:
-            path = below(folder, name)
-            key = readable(path)
-            there = [ending for ending in _ENDINGS if Path(below(self.root, path + ending)).exists()]
-            found = {ending: read_file(key, key + ending, below(self.root, path + ending)) for ending in there}
-            broken = next((data for data in found.values() if isinstance(data, Reject)), None)
-            yield broken or _example(key, key + there[0] if there else key, found)
+        return places.at_once(self._of_files, [below(folder, name) for name in names], self.root)
+
+    def _of_files(self, path: str) -> Example | Reject:
+        """Reads a photo and the JSON beside it."""
+        key = readable(path)
+        there = [ending for ending in _ENDINGS if places.exists(below(self.root, path + ending))]
+        found = {ending: read_file(key, key + ending, below(self.root, path + ending)) for ending in there}
+        broken = next((data for data in found.values() if isinstance(data, Reject)), None)
+        return broken or _example(key, key + there[0] if there else key, found)
 
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Counts the names of folders, and the photos of the first tar, scaled by size."""

@@ -4,7 +4,7 @@ https://github.com/mlfoundations/datacomp (resharder.py): a `.npy` file of dtype
 """
 
 from collections.abc import Sequence
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -35,7 +35,7 @@ def read_uids(path: str) -> Uids:
     return found if _is_sorted(found) else np.sort(found)
 
 
-def _mapped(file: BinaryIO) -> np.ndarray:
+def _mapped(file: BufferedIOBase) -> np.ndarray:
     """Maps a file that lies on a disk, with or without a header."""
     file.seek(0)
     if file.read(len(_MAGIC)) != _MAGIC:
