@@ -1,4 +1,4 @@
-"""`visent tokenize`: finds the command of a source, and adds views to finished datasets."""
+"""`visent tokenize`: finds the command of a source, adds views to finished datasets, retries what was rejected."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,15 +12,18 @@ from pipelines.sources.catalog import DATASETS, GENERAL
 from visent.errors import unknown
 
 BEAM = "pipelines.beam"  # where a context keeps the Beam options
+WITHOUT_SOURCE = ("--views-from", "--retry-rejects")
 
 
 class SourceGroup(click.Group):
     """The sources as commands, each imported when it is called."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Takes the Beam options that follow --views-from; after a source's name they are that command's."""
+        """Takes the Beam options where no source is named; after a source's name they are that command's."""
         before = args[: args.index("--")] if "--" in args else args
-        if len(before) < len(args) and any(text.split("=")[0] == "--views-from" for text in before):
+        if len(before) < len(args) and any(
+            text.split("=")[0] in ("--views-from", "--retry-rejects") for text in before
+        ):
             ctx.meta[BEAM] = args[len(before) + 1 :]
             args = before
         return super().parse_args(ctx, args)
@@ -54,13 +57,45 @@ class SourceGroup(click.Group):
 @click.group(cls=SourceGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--views-from", type=click.Path(dir_okay=False), help="Add the views that this manifest asks for.")
 @click.option("--dataset", help="With --views-from: only this dataset of the manifest.")
+@click.option(
+    "--retry-rejects",
+    multiple=True,
+    metavar="CORPUS",
+    help="Try again what was rejected in this dataset, or in those of this folder; may be given several times.",
+)
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    metavar="NAME",
+    help="With --retry-rejects: only what was rejected for this reason, or at this stage (list, read, decode, "
+    "align); may be given several times.",
+)
+@click.option(
+    "--max-reject-fraction",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="With --retry-rejects: finish a dataset that was unfinished for its rejects when no more are left.",
+)
 @cloud_options
 @click.pass_context
-def tokenize(context: click.Context, cloud: dict[str, Any], views_from: str | None, dataset: str | None) -> None:
+def tokenize(
+    context: click.Context,
+    cloud: dict[str, Any],
+    views_from: str | None,
+    dataset: str | None,
+    retry_rejects: tuple[str, ...],
+    reasons: tuple[str, ...],
+    max_reject_fraction: float,
+) -> None:
     """Turn images, videos and annotated sets into shards of tokens.
 
     The work is cut into shards. Stop it at any time: the same command again keeps what is finished and ends with the
-    same bytes. Options after -- go to Apache Beam.
+    same bytes. With more input, the same command makes shards of what is new. Options after -- go to Apache Beam.
+
+    --retry-rejects reads again what could not be read, after files were mended or a network came back. Only shards
+    that gain by it are written anew, as if nothing had failed; until then the dataset stays as it is.
 
     \b
     Examples:
@@ -70,15 +105,37 @@ def tokenize(context: click.Context, cloud: dict[str, Any], views_from: str | No
       visent tokenize webdataset --root datacomp/shards --out corpus/datacomp -- --direct_num_workers=4 \\
           --direct_running_mode=multi_processing
       visent tokenize --views-from manifest.toml --dataset depth -- --direct_num_workers=4
+      visent tokenize --retry-rejects corpus/photos --reason truncated --reason read
     """
     if context.invoked_subcommand is not None:
-        if views_from:
-            raise click.UsageError("--views-from makes views of finished datasets; it takes no source")
+        if views_from or retry_rejects:
+            raise click.UsageError(
+                "--views-from and --retry-rejects work on datasets that are there; they take no source"
+            )
         return
-    if views_from is None:
+    if views_from and retry_rejects:
+        raise click.UsageError("give --views-from or --retry-rejects, one after the other")
+    beam = context.meta.get(BEAM, [])
+    if views_from:
+        _make_views(views_from, dataset, cloud, beam)
+    elif retry_rejects:
+        _retry(retry_rejects, reasons, max_reject_fraction, cloud, beam)
+    else:
         click.echo(context.get_help())
-        return
-    _make_views(views_from, dataset, cloud, context.meta.get(BEAM, []))
+
+
+def _retry(
+    corpora: Sequence[str], reasons: Sequence[str], limit: float, cloud: dict[str, Any], beam: Sequence[str]
+) -> None:
+    quiet_log()
+    from pipelines.datasets import datasets_at
+    from pipelines.retry import retry_rejects
+
+    for folder in [folder for corpus in corpora for folder in datasets_at(corpus)]:
+        retry = partial(retry_rejects, folder, reasons, max_reject_fraction=limit)
+        summary = run_or_tell(cloud, beam, folder, retry)
+        if summary:
+            report(summary)
 
 
 def _make_views(manifest: str, dataset: str | None, cloud: dict[str, Any], beam: Sequence[str]) -> None:
