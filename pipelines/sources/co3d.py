@@ -1,20 +1,17 @@
 """CO3D v2 (Reizenstein et al., Common Objects in 3D, ICCV 2021)."""
 
-import gzip
-import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from pipelines.render.depth import depth_to_rgb
+from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, readable
@@ -22,9 +19,11 @@ from pipelines.sources.frame_files import Files, names_in
 from pipelines.sources.frame_folders import AnnotatedFolders, TimedFolders
 from pipelines.sources.frames import drawn, frame, video_item
 from pipelines.sources.reading import parsed_once, read_json
+from pipelines.sources.trust import gunzip
 from pipelines.sources.video_masks import draw_mask
 from tokenizer.images import ImageError, decode_labels
 from visent.errors import UserError, unknown
+from visent.untrusted.documents import parse_json
 
 FRAMES, SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
 HALF = 128  # masks hold the probability of the object, times 255
@@ -64,7 +63,7 @@ class CO3D(TimedFolders, AnnotatedFolders):
 
     def _categories(self, left_out: Counter[str]) -> list[str]:
         folders = names_in(self.root, ".")
-        there = [name for name in folders if Path(below(self.root, name, FRAMES)).is_file()]
+        there = [name for name in folders if places.is_file(below(self.root, name, FRAMES))]
         for category in self.categories:
             if category not in there:
                 raise unknown("category", category, there)
@@ -84,7 +83,7 @@ class CO3D(TimedFolders, AnnotatedFolders):
         folder, annotations = f"{category}/{sequence}", f"{category}/{FRAMES}"
         meta = {"class": category}
         item = video_item(self.root, f"{prefix}{folder}", {"frames": f"{folder}/images"}, meta=meta, **data)
-        size = Path(below(self.root, annotations)).stat().st_size
+        size = places.size_of(below(self.root, annotations))
         return replace(item, files={**item.files, "annotations": annotations}, size=size)
 
     def examples(self, item: Item) -> Iterator[Example | Reject]:
@@ -139,8 +138,8 @@ def read_jgz(path: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> 
     Raises: `UserError` when it is none.
     """
     try:
-        found = json.loads(gzip.decompress(Path(path).read_bytes()), object_hook=hook)
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        found = parse_json(gunzip(places.read(path)), hook)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {readable(path)} as gzipped JSON of CO3D: {error!r}; fetch it again") from error
     if not isinstance(found, list):
         raise UserError(f"{readable(path)} holds no list; fetch it again")

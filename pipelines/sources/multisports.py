@@ -1,9 +1,8 @@
 """MultiSports (Li et al., MultiSports: Spatio-Temporally Localized Sports Actions, 2021)."""
 
 import io
-import pickle
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,6 +16,8 @@ from pipelines.sources.video_clips import rows
 from pipelines.sources.video_frames import frame_rate
 from pipelines.sources.video_lists import first_there, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
+from tokenizer.checkpoints.pickles import load_pickle
+from tokenizer.checkpoints.torch_files import DAMAGE
 from visent.errors import UserError
 
 LISTS = {"train": "train_videos", "val": "test_videos"}
@@ -57,7 +58,7 @@ class MultiSports(VideoDataset):
         names = dict(enumerate(truth["labels"]))
         actions = [
             {"class": names.get(label, str(label)), "class_index": int(label),
-             "start": round((tube[0, 0] - 1) / rate, 3), "end": round(tube[-1, 0] / rate, 3),
+             "start": round(float(tube[0, 0] - 1) / rate, 3), "end": round(float(tube[-1, 0]) / rate, 3),
              "box": [round(float(side), 4) for side in _hull(tube) / (width, height, width, height)]}
             for label, tubes in truth["gttubes"][item.key].items() for tube in tubes
         ]  # fmt: skip
@@ -70,30 +71,59 @@ def _hull(tube: np.ndarray) -> np.ndarray:
     return np.concatenate([tube[:, 1:3].min(axis=0), tube[:, 3:5].max(axis=0)])
 
 
+def _none(*_: object) -> dict[Any, Any]:
+    return {}
+
+
+# What the names of containers stand for; arrays are made as of any other pickle.
+CONTAINERS = {("collections", "defaultdict"): _none, ("builtins", "dict"): dict, ("builtins", "list"): list}
+
+
 @parsed_once
 def _truth(path: str) -> Mapping[str, Any]:
-    """Reads the publisher's pickle, and no other kind of object than it has: it cannot run code."""
+    """Reads the publisher's pickle without running it: what its names stand for is made here, all others are refused.
+
+    Raises: `UserError` when it is another pickle, or none.
+    """
     try:
-        truth = _Arrays(io.BytesIO(places.read(path)), encoding="latin1").load()
-        if missing := {"labels", "train_videos", "test_videos", "resolution", "gttubes"} - set(truth):
-            raise UserError(f"{readable(path)} has no {min(missing)}; fetch multisports_GT.pkl again")
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, OSError) as error:
+        truth = load_pickle(io.BytesIO(places.read(path)), readable(path), encoding="latin1", more=CONTAINERS)
+    except OSError as error:
+        raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
+    except DAMAGE as error:
         raise UserError(f"{readable(path)} is no pickle of MultiSports ({error}); fetch it again") from error
-    return truth  # type: ignore[no-any-return]
+    for name, fits in EXPECTED.items():
+        if not (isinstance(truth, dict) and name in truth and _safely(fits, truth[name])):
+            raise UserError(f"{readable(path)} has no {name} as MultiSports has them; fetch multisports_GT.pkl again")
+    return truth
 
 
-HELD = {
-    ("collections", "OrderedDict"), ("collections", "defaultdict"), ("builtins", "dict"), ("builtins", "list"),
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"), ("numpy._core.numeric", "_frombuffer"), ("_codecs", "encode"),
-}  # fmt: skip
+def _safely(fits: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return fits(value)
+    except (TypeError, AttributeError, LookupError, ValueError):
+        return False
 
 
-class _Arrays(pickle.Unpickler):
-    """Loads plain values and numpy arrays."""
+def _is_lists(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value[0])
 
-    def find_class(self, module: str, name: str) -> Any:
-        module = module.replace("numpy.core", "numpy._core")  # as numpy 1 wrote it
-        if (module, name) not in HELD:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
-        return super().find_class(module, name)
+
+def _is_sizes(value: Any) -> bool:
+    sizes = value.values() if isinstance(value, dict) else [()]
+    return all(isinstance(size, tuple) and len(size) == 2 and min(size) > 0 for size in sizes)
+
+
+def _is_tubes(value: Any) -> bool:
+    """Tells whether it is video -> action -> arrays of rows frame, left, top, right, bottom."""
+    actions = [tubes for labels in value.values() for tubes in labels.values()]
+    return all(isinstance(tube, np.ndarray) and tube.ndim == 2 and len(tube) and tube.shape[1] >= 5
+               for tubes in actions for tube in tubes)  # fmt: skip
+
+
+EXPECTED: Mapping[str, Callable[[Any], bool]] = {
+    "labels": lambda value: isinstance(value, (list, tuple)),
+    "train_videos": _is_lists,
+    "test_videos": _is_lists,
+    "resolution": _is_sizes,
+    "gttubes": _is_tubes,
+}

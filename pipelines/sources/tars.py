@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 
+from pipelines.sources import places
+from pipelines.sources.open_tar import open_tar
 from pipelines.sources.reading import MAX_BYTES
 
 TAR_ENDINGS = (".tar", ".tgz", ".tar.gz")
 BLOCK = tarfile.BLOCKSIZE
-CUT = (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile, OSError)
+MAX_MEMBERS = 1000  # of a sample
+CUT = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, OSError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ def samples(path: str, cut: list[str], wanted: Callable[[str], bool] | None = No
     """
     seen: set[str] = set()
     for key, group in groupby(_members(path, cut, wanted), key=lambda member: key_of(member[0])):
-        members = list(group)
+        members = _bounded(group)
         if key in seen:
             yield Sample(key=key, fault="key-again", detail="members of this key stand elsewhere in the tar too")
         else:
@@ -49,15 +51,31 @@ def samples(path: str, cut: list[str], wanted: Callable[[str], bool] | None = No
         seen.add(key)
 
 
+def _bounded(group: Iterator[tuple[str, bytes | None, str]]) -> list[tuple[str, bytes | None, str]]:
+    """Returns a sample's members; those beyond the most bytes or members of a sample are let go, not gathered."""
+    members: list[tuple[str, bytes | None, str]] = []
+    held = 0
+    for name, content, fault in group:
+        held += len(content or b"")
+        if held > MAX_BYTES:
+            members = [(kept, None, why) for kept, _, why in members]
+            content, fault = None, "too-large"
+        if len(members) <= MAX_MEMBERS:
+            members.append((name, content, fault))
+    return members
+
+
 def _sample(key: str, found: list[tuple[str, bytes | None, str]]) -> Sample:
     members: dict[str, bytes] = {}
     names: set[str] = set()
+    if len(found) > MAX_MEMBERS:
+        return Sample(key=key, fault="too-large", detail=f"over {MAX_MEMBERS} members")
     for name, content, fault in found:
         ending = ending_of(name)
         if ending in names:
             return Sample(key=key, fault="doubled-member", detail=f"two members end in {ending}")
         if fault:
-            return Sample(key=key, fault=fault, detail=f"the member ending in {ending} has over {MAX_BYTES} bytes")
+            return Sample(key=key, fault=fault, detail=f"over {MAX_BYTES} bytes, up to the member ending in {ending}")
         names.add(ending)
         if content is not None:
             members[ending] = content
@@ -73,7 +91,7 @@ def _members(
     block where it stopped is looked at here.
     """
     try:
-        with tarfile.open(path) as tar:
+        with places.open_file(path) as file, open_tar(file) as tar:
             assert tar.fileobj is not None
             for member in tar:
                 if member.isfile():
@@ -117,12 +135,7 @@ def is_whole(path: str) -> bool:
 def count_of(path: str, endings: frozenset[str]) -> int | None:
     """Counts the members of some endings without reading them, for estimates; None for a damaged tar."""
     try:
-        with tarfile.open(path) as tar:
+        with places.open_file(path) as file, open_tar(file) as tar:
             return sum(ending_of(member.name) in endings for member in tar)
     except CUT:
         return None
-
-
-def size_of(path: str) -> int:
-    """Returns the bytes of a file; they count as listed, so that a tar fetched again is noticed."""
-    return Path(path).stat().st_size
