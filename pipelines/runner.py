@@ -29,6 +29,7 @@ from pipelines.handout import hand_out, take_back, taken
 from pipelines.job import Job, Work
 from pipelines.options import beam_options, check_in_reach, is_dataflow, is_direct, is_multi_processing, runs_here  # noqa: F401
 from pipelines.staging import setup_file
+from pipelines.worklog import Totals
 from visent.errors import UserError
 
 POLL_SECONDS = 0.5
@@ -40,6 +41,7 @@ class Ran:
 
     pictures: int
     startup_seconds: float
+    work: Totals | None = None  # of the shards that were made, by their logs
 
 
 def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:

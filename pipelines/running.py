@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -11,9 +12,11 @@ from pipelines.encoder import pictures_encoded
 from pipelines.job import Job, Work, finished
 from pipelines.options import runs_here
 from pipelines.runner import Ran, run
+from pipelines.worklog import Totals, add_up, read_logs
 from visent.progress import Track, track
 
 RECEIPT_POLL_SECONDS = 2.0
+LOGS_READ = 4096  # after a run: on a bucket that is half a minute
 
 
 def run_missing(
@@ -34,7 +37,14 @@ def run_missing(
         poll = _Poll(job, todo, digest, runs_here(options), progress)
         ran = run(job, todo, digest, options, poll)
         progress.advance(max(ran.pictures - progress.done, 0), f"{len(todo)}/{len(todo)} shards")
-    return len(works) - len(todo), ran, time.monotonic() - started
+    seconds = time.monotonic() - started
+    return len(works) - len(todo), replace(ran, work=_work(job, todo)), seconds
+
+
+def _work(job: Job, works: Sequence[Work]) -> Totals:
+    """Adds up the logs of what was made; of very many shards, of a part spread over them."""
+    some = works[:: -(-len(works) // LOGS_READ)]
+    return add_up(read_logs(job.out, [work.file(job.format) for work in some]).values())
 
 
 def _estimate(job: Job, works: Sequence[Work]) -> int | None:

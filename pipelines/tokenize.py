@@ -19,6 +19,7 @@ from pipelines.runner import Ran
 from pipelines.running import run_missing
 from pipelines.settle import Settled, record, refuse, settle, units_and_change
 from pipelines.sources.base import Unit
+from pipelines.worklog import Totals
 from visent.errors import UserError
 
 WORTH_MEASURING = 256  # pictures; the rate of fewer says little
@@ -39,6 +40,7 @@ class Summary:
     seconds: float = 0.0
     startup_seconds: float = 0.0
     note: str = field(default="")
+    work: Totals | None = None  # where the time of the shards went that this run made
 
     @property
     def pictures_per_second(self) -> float:
@@ -181,7 +183,7 @@ def summarize(job: Job, shards: Sequence[ShardInfo], kept: int, ran: Ran, second
     summary = Summary(
         name=job.name, out=job.out, units=len(shards), units_kept=kept, rows=sum(shard.rows for shard in shards),
         rejects=_rejects(shards), bytes=sum(shard.bytes for shard in shards), pictures=ran.pictures, seconds=seconds,
-        startup_seconds=ran.startup_seconds, note=note,
+        startup_seconds=ran.startup_seconds, note=note, work=ran.work,
     )  # fmt: skip
     if ran.pictures >= WORTH_MEASURING:
         remember_rate(job.card.fingerprint, summary.pictures_per_second)

@@ -9,10 +9,14 @@ from pipelines.annotate.annotators import DRAWN, NETWORKS
 from pipelines.commands.cloud import cloud_options, run_or_tell
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from pipelines.sources.base import Source
     from pipelines.tokenize import Summary
+    from pipelines.worklog import Totals
 
 FOLDER = click.Path(file_okay=False)
+PLANNED = "pipelines.plan"  # where a context keeps what is to be done with a job in place of running it
 
 
 def beam_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -89,13 +93,17 @@ def run_job(
 
     from pipelines.augment import parse
     from pipelines.job import Job
-    from pipelines.tokenize import tokenize as run
 
     folder = out if "://" in out else str(Path(out).absolute())
     names = names_in(annotate)
     job = Job(out=folder, name=folder.rstrip("/").rsplit("/", 1)[-1], source=source, annotate=names,
               augment=parse(augment), format=format_, tokenizer=tokenizer, preset=preset, precision=precision,
               holdout=holdout)  # fmt: skip
+    if planned := click.get_current_context().meta.get(PLANNED):
+        planned(job, cloud)
+        return
+    from pipelines.tokenize import tokenize as run
+
     summary = run_or_tell(cloud, beam, folder, lambda arguments: run(job, arguments, max_reject_fraction))
     if summary:
         report(summary)
@@ -125,4 +133,19 @@ def report(summary: "Summary") -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+    if summary.work is not None and summary.work.shards:
+        Console().print(_stages(summary.work))
     click.echo(f"wrote {summary.out}")
+
+
+def _stages(work: "Totals") -> "Table":
+    """Says where the workers' time went."""
+    from rich.table import Table
+
+    title = f"{work.shards:,} shards, {work.wall:,.1f} s of work; the encoder was busy {work.busy:.0%} of it"
+    table = Table("stage", title=title, title_justify="left")
+    for name in ("seconds, all threads", "ms an image", "threads at work"):
+        table.add_column(name, justify="right")
+    for line in work.table():
+        table.add_row(*line)
+    return table
