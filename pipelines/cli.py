@@ -1,14 +1,15 @@
-"""The commands `visent tokenize`, `visent sources`, `visent verify` and `visent show`."""
+"""The commands `visent tokenize`, `visent plan`, `visent sources`, `visent verify` and `visent show`."""
 
 from typing import Any
 
 import click
 
 from pipelines.commands.common import FOLDER
+from pipelines.commands.plan import plan
 from pipelines.commands.sources import sources
 from pipelines.commands.tokenize import tokenize
 
-__all__ = ["show", "sources", "tokenize", "verify"]
+__all__ = ["plan", "show", "sources", "tokenize", "verify"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -59,9 +59,8 @@ def test_package_imports_only_what_stands_below_it(package: str) -> None:
 
 
 COMMANDS = [
-    [], ["tokenize"], ["tokenize", "folder"],
-    ["plan"], ["plan", "folder"], ["plan", "simulate"], ["verify"], ["show"], ["manifest"], ["manifest", "show"], ["lineage"],
-    ["diff"], ["export"], ["import"],
+    [], ["tokenize"], ["tokenize", "folder"], ["verify"], ["show"], ["manifest"], ["manifest", "show"], ["lineage"],
+    ["diff"], ["export"], ["import"], ["plan"], ["plan", "folder"], ["plan", "simulate"],
     ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"], ["report"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
     ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["classify"], ["generate"],
