@@ -33,15 +33,14 @@ class Fleet:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        parts = {"--slow": self.slow}
         if self.workers < 1:
             raise UserError(f"--workers is {self.workers}, expected 1 or more")
-        for name, value in parts.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"{name} is {value:g}, expected a part, from 0 to 1")
+        if not 0 <= self.slow <= 1:
+            raise UserError(f"--slow is {self.slow:g}, expected a part, from 0 to 1")
         for name in ("start", "preemptions_per_hour", "replace", "slow_factor", "spread", "per_unit"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
-                raise UserError(f"--{name.replace('_', '-')} is {value:g}, expected 0 or more")
+                option = name.removesuffix("_per_hour").replace("_", "-")
+                raise UserError(f"--{option} is {value:g}, expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
