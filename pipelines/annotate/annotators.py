@@ -2,9 +2,9 @@
 
 import importlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from pipelines.sources import places
 from visent.errors import UserError, unknown
 
 Drawing = Callable[[Any, str], Any]  # (uint8[h w 3], key of the example) -> uint8[h w 3], of the same size
@@ -31,7 +31,7 @@ def model(annotator: str) -> str:
 def checked_annotators(annotators: Sequence[str], roles: Sequence[str]) -> tuple[str, ...]:
     """Returns the annotators after checking that each exists, comes once and is no role of the source.
 
-    Each is a name, or ROLE=FILE.toml for an ONNX model; the file's path becomes absolute.
+    Each is a name, or ROLE=FILE.toml for an ONNX model; the file's path becomes absolute, a URL stays.
 
     Raises: `UserError` otherwise.
     """
@@ -45,4 +45,4 @@ def checked_annotators(annotators: Sequence[str], roles: Sequence[str]) -> tuple
             raise unknown("annotator", name, (*DRAWN, *NETWORKS, "ROLE=FILE.toml"))
         if name in roles or drawn.count(name) > 1:
             raise UserError(f"role {name!r} would exist twice; leave it out of --annotate")
-    return tuple(f"{role(a)}={Path(model(a)).absolute()}" if "=" in a else a for a in annotators)
+    return tuple(f"{role(a)}={places.absolute(model(a))}" if "=" in a else a for a in annotators)

@@ -75,7 +75,7 @@ def _module(annotator: str) -> Any:
 
 def _files(annotator: str) -> list[Path]:
     if model(annotator):
-        files: list[Path] = _module(annotator).files(Path(model(annotator)))
+        files: list[Path] = _module(annotator).files(model(annotator))
         return files
     return [models.found(file) for file in _module(annotator).FILES]
 

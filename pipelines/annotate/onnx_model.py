@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
+from manifests.files import is_url, name, parent
+from pipelines.annotate import models
 from pipelines.annotate.canvas import resized
 from pipelines.annotate.onnx_card import OnnxCard, read_card
 from pipelines.render.depth import depth_to_rgb
@@ -146,15 +148,25 @@ def _opened(path: Path) -> Any:
         raise UserError(f"{path} is no ONNX model that runs here: {str(error).splitlines()[0]}") from error
 
 
-def files(card_path: Path) -> list[Path]:
+def files(card: str | Path) -> list[Path]:
     """Returns the TOML file, the model, and the files of its weights: those whose names begin with the model's.
+
+    Those at a URL are fetched.
 
     Raises: `UserError` when one is missing.
     """
+    card_path = _fetched(str(card)) if is_url(card) else Path(card)
     path = card_path.parent / read_card(card_path).file
     if not path.is_file():
         raise UserError(f"{card_path} names the model {path}, which is not there")
     return [card_path, *sorted(other for other in path.parent.iterdir() if other.name.startswith(path.name))]
+
+
+def _fetched(url: str) -> Path:
+    """Fetches a TOML file, and then what it names."""
+    folder, card = parent(url), name(url)
+    model = read_card(models.fetched(folder, lambda other: other == card) / card).file
+    return models.fetched(folder, lambda other: other == card or other.startswith(model)) / card
 
 
 def load(files: Sequence[Path], size: int) -> OnnxModel:
