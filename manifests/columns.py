@@ -24,6 +24,7 @@ from manifests.order import key_of
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 MOST_OPEN = 8192  # columns mapped at once; each holds a file descriptor
 
@@ -230,7 +231,7 @@ class ColumnCache:
 def _marked(mark: Path) -> Any:
     """Returns what a mark says, or None where it says nothing."""
     try:
-        return json.loads(mark.read_bytes())
+        return parse_json(mark.read_bytes())
     except (OSError, ValueError):
         return None
 

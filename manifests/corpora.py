@@ -6,7 +6,6 @@ place of shards with equal sha256 is taken as equal without reading it (`visent 
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from manifests.rows import DatasetReader
 from manifests.shards import ShardInfo, rejects_name
 from visent.errors import UserError
 from visent.progress import track
+from visent.untrusted.documents import parse_json
 
 IMAGES_AT_ONCE = 4096
 
@@ -174,7 +174,7 @@ class _Side:
             path = files.join(self.folder, rejects_name(shard.file))
             if shard.first_view == 0 and shard.rejects and files.exists(path):
                 for line in files.read_bytes(path).splitlines():
-                    reject = json.loads(line)
+                    reject = parse_json(line)
                     if int(_hashes([str(reject["key"]).encode()])[0]) in wanted:
                         found[reject["reason"]] = found.get(reject["reason"], 0) + 1
         return dict(sorted(found.items()))

@@ -95,12 +95,18 @@ class DatasetFacts:
         Raises:
             UserError: another schema version, or fields are missing.
         """
-        where = f"dataset {value.get('name')!r}"
+        if not isinstance(value, Mapping):
+            raise UserError(f"{FACTS_FILE} holds {type(value).__name__}, expected an object; fetch it again")
+        where = f"dataset {str(value.get('name'))[:80]!r}"
         check_version(value.get("version"), where)
         try:
             schema = Schema.from_json({key: value[key] for key in ("version", "roles", "card")})
             shards = [ShardInfo.from_json(shard) for shard in value["shards"]]
+            if not isinstance(value["name"], str) or not isinstance(value["config"], dict):
+                raise UserError(f"{where}: name or config in {FACTS_FILE} are none; fetch it again")
             return cls(name=value["name"], schema=schema, shards=shards, config=value["config"])
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"{where}: {FACTS_FILE} does not hold what it should ({error}); fetch it again") from error
         except KeyError as error:
             raise UserError(f"{where}: {FACTS_FILE} lacks {error}; run the same `visent tokenize` again") from error
 

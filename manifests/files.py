@@ -18,6 +18,7 @@ from typing import Any
 
 from visent import storage
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
@@ -222,8 +223,8 @@ def read_json(path: str | Path) -> Any:
         UserError: the file is not JSON.
     """
     try:
-        return json.loads(read_bytes(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(read_bytes(path))
+    except ValueError as error:
         raise UserError(
             f"{path} is not valid JSON ({error}): it was changed by hand or damaged; remove it and run "
             "the command that wrote it again"

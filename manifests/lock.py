@@ -359,11 +359,12 @@ def load_lock(path: str) -> Lock:
         raise UserError(f"no lock at {path}: write one with `visent manifest lock MANIFEST`") from error
     try:
         lock = Lock.from_json(value, files.join(files.parent(path), value["base"]))
-    except (KeyError, TypeError, AttributeError) as error:
+        same = lock.digest == value["digest"]
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UserError(
-            f"{path} is no lock ({error!r}): write it again with `visent manifest lock MANIFEST`"
+            f"{path} is no lock ({str(error)[:200]!r}): write it again with `visent manifest lock MANIFEST`"
         ) from error
-    if lock.digest != value["digest"]:
+    if not same:
         raise UserError(f"{path} was changed after it was written: digest {lock.digest[:16]}, it says "
-                        f"{value['digest'][:16]}; write it again with `visent manifest lock MANIFEST`")  # fmt: skip
+                        f"{str(value['digest'])[:16]}; write it with `visent manifest lock MANIFEST`")  # fmt: skip
     return lock

@@ -1,7 +1,6 @@
 """The manifest: what a person wants read, task by task and stage by stage. TOML; see README.md for every key."""
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
@@ -11,6 +10,7 @@ from manifests.locate import LocatedError, at, line_of
 from manifests.task import KINDS, Task, read_task
 from manifests.values import check_choice, check_keys, check_positive, check_types, floats, table_of
 from visent.errors import UserError, unknown
+from visent.untrusted.documents import parse_toml
 
 MANIFEST_VERSION = 1
 T = TypeVar("T")
@@ -243,8 +243,8 @@ def parse_text(text: str, path: str) -> Manifest:
         UserError: no TOML, or a key, name or value that is none; the message begins with file and line.
     """
     try:
-        return parse(tomllib.loads(text), path)
-    except tomllib.TOMLDecodeError as error:
+        return parse(parse_toml(text), path)
+    except ValueError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     except LocatedError as error:
         raise UserError(f"{path}:{line_of(text, error.path)}: {error}") from error

@@ -10,6 +10,7 @@ from manifests.columns import default_cache
 from manifests.dataset import DatasetFacts
 from manifests.manifest import Manifest
 from manifests.shards import ShardInfo
+from visent.untrusted.documents import parse_json
 
 RATES_FILE = "rates.json"
 
@@ -76,7 +77,7 @@ def _images_per_view(facts: DatasetFacts, shard: ShardInfo) -> int:
 def measured_rate(fingerprint: str, cache: Path | None = None) -> float | None:
     """Returns the images per second that the last tokenize run on this machine reached with a tokenizer."""
     try:
-        rate = json.loads(((cache or default_cache()) / RATES_FILE).read_bytes()).get(fingerprint)
+        rate = parse_json(((cache or default_cache()) / RATES_FILE).read_bytes()).get(fingerprint)
     except (OSError, ValueError, AttributeError):
         return None
     return float(rate) if isinstance(rate, (int, float)) and rate > 0 else None
@@ -86,7 +87,7 @@ def remember_rate(fingerprint: str, images_per_second: float, cache: Path | None
     """Keeps a run's rate below VISENT_CACHE, for `plan`; a cache that cannot be written keeps nothing."""
     folder = cache or default_cache()
     try:
-        rates = json.loads((folder / RATES_FILE).read_bytes())
+        rates = parse_json((folder / RATES_FILE).read_bytes())
     except (OSError, ValueError):
         rates = {}
     try:

@@ -6,7 +6,6 @@ dictionary reads faster but stores its 8192 entries in every row group, which co
 benchmarks/storage.py. Schema version, roles and tokenizer card stand in the file's key-value metadata under `visent`.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,8 @@ from jaxtyping import Int64, UInt16
 
 from manifests.files import canonical_json
 from manifests.schema import Row, Schema, check_version
-from visent.errors import UserError
+from visent.errors import UserError, said
+from visent.untrusted.documents import parse_json
 
 METADATA = b"visent"
 CODES_PER_GROUP = 1 << 21  # a row group ends with the row that reaches this many codes: 4 MiB of uint16
@@ -96,11 +96,11 @@ def _open(path: str, schema: Schema) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a whole Parquet file ({error}): tokenize it again") from error
+        raise UserError(f"{path} is not a whole Parquet file ({said(error)}): tokenize it again") from error
     text = (file.schema_arrow.metadata or {}).get(METADATA)
     if text is None:
         raise UserError(f"{path} was not written by visent: it has no tokenizer card; tokenize its images instead")
-    check_metadata(json.loads(text), schema, path)
+    check_metadata(parse_json(text), schema, path)
     return file
 
 
@@ -132,7 +132,7 @@ def _read(path: str, schema: Schema, columns: list[str]) -> Iterator[pa.RecordBa
             table = file.read_row_group(group, columns=columns, use_threads=False)
             yield from table.combine_chunks().to_batches()
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): tokenize it again") from error
+        raise UserError(f"{path} is damaged ({said(error)}): tokenize it again") from error
 
 
 def read_rows(path: str, schema: Schema) -> Iterator[Row]:
@@ -147,7 +147,7 @@ def read_rows(path: str, schema: Schema) -> Iterator[Row]:
         for i in range(len(batch)):
             codes = {role: flat[at[i] : at[i + 1]] for role, (flat, at) in data.items()}
             codes |= {role: codes[role][0] for role in schema.stills}
-            yield Row(key=keys[i], view=views[i], codes=codes, meta=json.loads(metas[i]))
+            yield Row(key=keys[i], view=views[i], codes=codes, meta=parse_json(metas[i]))
 
 
 def _columns(
@@ -174,7 +174,7 @@ def read_metas(path: str, schema: Schema) -> Iterator[tuple[str, dict[str, Any]]
     """Yields key and meta of each of a shard's rows in order."""
     for batch in _read(path, schema, ["key", "meta"]):
         for key, meta in zip(batch.column("key").to_pylist(), batch.column("meta").to_pylist(), strict=True):
-            yield key, json.loads(meta)
+            yield key, parse_json(meta)
 
 
 def read_keys(path: str, schema: Schema) -> list[str]:

@@ -1,11 +1,11 @@
 """Receipts of many shards at once: two listings of a folder instead of two requests for each shard."""
 
-import json
 from collections.abc import Iterable
 
 from manifests import files
 from manifests.shards import ShardInfo, receipt_name
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 AT_ONCE = 4096  # receipts held as text
 
@@ -35,8 +35,8 @@ def read_receipts(folder: str, shards: Iterable[str] | None = None) -> dict[str,
 
 def _parsed(folder: str, name: str, text: bytes) -> ShardInfo:
     try:
-        return ShardInfo.from_json(json.loads(text))
-    except ValueError as error:
+        return ShardInfo.from_json(parse_json(text))
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{files.join(folder, receipt_name(name))} is not valid JSON ({error}): it was changed by hand or damaged; "
             "remove it and run the command that wrote it again"

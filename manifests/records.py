@@ -13,7 +13,6 @@ Records are not compressed: zstd finds nothing in equally likely 13-bit codes an
 than half the rate of writing and up to half that of reading (benchmarks/storage.py); who wants size takes Parquet.
 """
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from jaxtyping import Int64, UInt16
 
 from manifests.schema import Row, Schema, frames_of
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 OPTIONS = "group_size:1,uncompressed"
 ROWS_PER_READ = 2048
@@ -75,7 +75,7 @@ def decode(record: bytes, schema: Schema) -> Row:
     meta_at = at + int(fixed["key_bytes"])
     if len(record) != meta_at + int(fixed["meta_bytes"]):
         raise ValueError(f"record of {len(record)} bytes, its head says {meta_at + int(fixed['meta_bytes'])}")
-    meta = json.loads(record[meta_at:])
+    meta = parse_json(record[meta_at:])
     ordered = {role: codes[role] for role in schema.roles}
     return Row(key=record[at:meta_at].decode(), view=int(fixed["view"]), codes=ordered, meta=meta)
 

@@ -33,7 +33,7 @@ class Schema:
         for role, kind in self.roles.items():
             if role in RESERVED or not role.isidentifier():
                 raise UserError(f"role {role!r} cannot be a column: use letters, digits and _, and not {RESERVED}")
-            if kind not in get_args(RoleKind):
+            if not isinstance(kind, str) or kind not in get_args(RoleKind):
                 raise unknown(f"kind of role {role!r}", str(kind), get_args(RoleKind))
         if self.card.codebook_size > MAX_CODEBOOK_SIZE:
             raise UserError(f"codebook of {self.card.codebook_size} codes: rows hold uint16, so at most 65536")
@@ -66,9 +66,12 @@ class Schema:
         """Reads `to_json`'s form.
 
         Raises:
-            UserError: another schema version.
+            UserError: another schema version, or a field is none.
         """
         check_version(value.get("version"), "schema")
+        for name in ("roles", "card"):
+            if not isinstance(value.get(name), dict):
+                raise UserError(f"schema: {name} is {str(value.get(name))[:80]}, expected a table")
         return cls(roles=value["roles"], card=TokenizerCard.from_json(value["card"]))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int64, UInt16
 
 from manifests import files
+from manifests.receipt_fault import receipt_fault
 from manifests.schema import Row, Schema, check_row, frames_of
 from visent.errors import UserError, unknown
 
@@ -54,11 +55,13 @@ class ShardInfo:
         """Reads `to_json`'s form.
 
         Raises:
-            UserError: fields are missing or unknown.
+            UserError: fields are missing, unknown, or no such values; the file is none right in the folder.
         """
         if value.keys() != _FIELDS.keys():
             odd = sorted(value.keys() ^ _FIELDS.keys())
             raise UserError(f"receipt of {value.get('file')!r}: missing or unknown fields {odd}; tokenize it again")
+        if fault := receipt_fault(value):
+            raise UserError(f"receipt of {str(value['file'])[:80]!r}: {fault}; fetch it again, or tokenize it again")
         lengths = {int(length): count for length, count in value["frames"].items()}
         return cls(**{**value, "rows_per_view": tuple(value["rows_per_view"]), "frames": lengths})
 

@@ -1,5 +1,6 @@
 """Checks of a manifest's values; what they raise says which key it is about."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,15 @@ from visent.errors import UserError, unknown
 
 def floats(shares: Mapping[str, Any]) -> dict[str, float]:
     """Returns shares as floats, whole numbers too."""
-    return {name: float(share) for name, share in shares.items()}
+    found = {}
+    for name, share in shares.items():
+        try:
+            found[name] = float(share)
+        except OverflowError:
+            found[name] = math.inf
+        if not math.isfinite(found[name]):
+            raise LocatedError((name,), f"{name} is {str(share)[:20]}; expected a number that is not endless")
+    return found
 
 
 def table_of(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

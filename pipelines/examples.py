@@ -14,6 +14,7 @@ from pipelines.augment import LARGEST_ASPECT, STANDARD, Augmentation, geometry
 from pipelines.geometry import Geometry, cut, cut_scaled, scaled_whole
 from pipelines.meter import Meter
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
+from pipelines.sources.trust import fault_of
 from tokenizer.images import ImageError
 
 Frames = Sequence[UInt8[np.ndarray, "h w 3"]]  # of one role of one example; one frame for a still
@@ -54,6 +55,8 @@ def squares(example: Example, look: Look, views: Sequence[int], meter: Meter | N
     """
     stage: Literal["decode", "align"] = "decode"
     meter = meter or Meter()
+    if fault := fault_of(example.key, example.meta):
+        return Reject(key=example.key, source=example.source, stage="read", reason=fault)
     try:
         with meter.at("decode"):
             media = decoded(example, look.roles)

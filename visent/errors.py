@@ -11,6 +11,11 @@ class UserError(Exception):
     """
 
 
+def said(error: BaseException) -> str:
+    """Returns the words of another library's error on one line."""
+    return " ".join(str(error).split())
+
+
 def unknown(what: str, got: str, known: Iterable[str]) -> UserError:
     """Describes a name that does not exist, with the nearest one that does.
 

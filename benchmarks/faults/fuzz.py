@@ -46,7 +46,8 @@ class Child:
         try:
             if self._process is None:
                 self._start()
-            assert self._process is not None and self._process.stdin is not None
+            assert self._process is not None
+            assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
             answer = self._line(seconds)
@@ -72,7 +73,8 @@ class Child:
             raise SystemExit(f"a child did not start: see {self._folder / 'errors.txt'}")
 
     def _line(self, seconds: float) -> str:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         ready, _, _ = select.select([self._process.stdout], [], [], seconds)
         return self._process.stdout.readline() if ready else ""
 

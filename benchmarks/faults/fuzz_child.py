@@ -4,6 +4,8 @@ Started by `fuzz.py`: a JSON line in for each file, a JSON line out. It watches 
 folder, what a pickle names, whether a process or a connection is started.
 """
 
+import functools
+import gc
 import json
 import os
 import re
@@ -15,9 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.readers import READERS, Target, load_targets
-
 from benchmarks.faults.mutate import CANARY, mutated
+from benchmarks.faults.readers import READERS, Target, load_targets
 from visent.errors import UserError
 
 MOST_ADDRESSES = 24 << 30  # bytes of address space: a lying header cannot take the machine along
@@ -60,10 +61,17 @@ def main() -> None:
     watch = Watch()
     for target in targets.values():  # imports and caches before the first measurement
         _result(target, watch, broken)
+    caches = [
+        one
+        for one in gc.get_objects()
+        if isinstance(one, functools._lru_cache_wrapper) and "pipelines" in one.__module__
+    ]
     out.write(json.dumps({"ready": len(targets)}) + "\n")
     out.flush()
     for line in sys.stdin:
         order = json.loads(line)
+        for cache in caches:  # else the whole file of before would be read
+            cache.cache_clear()
         out.write(json.dumps(trial(targets[order["target"]], order["seed"], others, watch, broken)) + "\n")
         out.flush()
 
@@ -75,9 +83,11 @@ def trial(target: Target, seed: str, others: list[bytes], watch: Watch, broken: 
     whole = path.read_bytes()
     data, way = mutated(whole, seed, others)
     try:
+        path.unlink()  # what reads the old one still has it mapped
         path.write_bytes(data)
         result = _result(target, watch, broken)
     finally:
+        path.unlink()
         path.write_bytes(whole)
     return {**result, "file": str(path.relative_to(target.folder)), "way": way}
 

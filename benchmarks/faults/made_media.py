@@ -199,7 +199,7 @@ def _tables(work: Path) -> list[Target]:
 
 
 def _lists(work: Path) -> list[Target]:
-    return [*_multisports(work / "multisports"), *_co3d(work / "co3d_made"), *_uids(work / "uids")]
+    return [*_multisports(work / "multisports"), *_co3d(work / "co3d_made")]
 
 
 def _multisports(folder: Path) -> list[Target]:
@@ -214,23 +214,16 @@ def _multisports(folder: Path) -> list[Target]:
 
 
 def _co3d(folder: Path) -> list[Target]:
-    frames = [{"sequence_name": "1_2_3", "frame_number": n, "frame_timestamp": n / 10,
-               "image": {"path": f"cup/1_2_3/images/frame{n:06d}.jpg", "size": [40, 48]},
-               "mask": {"path": f"cup/1_2_3/masks/frame{n:06d}.png", "mass": 9.0},
-               "depth": {"path": f"cup/1_2_3/depths/frame{n:06d}.png", "mask_path": None}} for n in range(3)]  # fmt: skip
-    for frame in frames:
-        _write(folder / frame["image"]["path"], picture(frame["frame_number"]))  # type: ignore[index,call-overload,arg-type]
-        _write(folder / frame["mask"]["path"], _labels(np.uint8))  # type: ignore[index,call-overload]
-        _write(folder / frame["depth"]["path"], _labels(np.uint16))  # type: ignore[index,call-overload]
-    found = []
-    for name, packed in (("gzip", gzip.compress), ("text", None)):
-        files = {"frame_annotations.jgz": frames, "sequence_annotations.jgz": [{"sequence_name": "1_2_3"}]}
-        for file, value in files.items():
-            text = json.dumps(value).encode()
-            _write(folder / "cup" / file, gzip.compress(text, mtime=0))
-    found.append(_dataset(folder, "co3d", [f"cup/{file}" for file in files], annotations=["mask", "depth"]))
-    return found
-
-
-def _uids(folder: Path) -> list[Target]:
-    return []
+    frames = []
+    for n in range(3):
+        places = {"image": f"cup/1_2_3/images/frame{n:06d}.jpg", "mask": f"cup/1_2_3/masks/frame{n:06d}.png",
+                  "depth": f"cup/1_2_3/depths/frame{n:06d}.png"}  # fmt: skip
+        frames.append({"sequence_name": "1_2_3", "frame_number": n, "frame_timestamp": n / 10,
+                       **{role: {"path": path, "size": [40, 48]} for role, path in places.items()}})  # fmt: skip
+        _write(folder / places["image"], picture(n))
+        _write(folder / places["mask"], _labels(np.uint8))
+        _write(folder / places["depth"], _labels(np.uint16))
+    files = {"frame_annotations.jgz": frames, "sequence_annotations.jgz": [{"sequence_name": "1_2_3"}]}
+    for name, value in files.items():
+        _write(folder / "cup" / name, gzip.compress(json.dumps(value).encode(), mtime=0))
+    return [_dataset(folder, "co3d", [f"cup/{name}" for name in files], annotations=["mask", "depth"])]

@@ -9,7 +9,6 @@ The writers of github.com/ytongbai/LVM, tokenize_examples/tokenize_paired_datase
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from jaxtyping import Int64
 
 from manifests import files
 from manifests.exchange.sentences import Selection
+from visent.untrusted.documents import parse_json
 
 
 def write(selection: Selection, path: str) -> None:
@@ -46,7 +46,7 @@ def parse(line: bytes) -> Int64[np.ndarray, "t"]:
     Raises:
         ValueError: the line is no sentence of LVM's; says why.
     """
-    value = json.loads(line)
+    value = parse_json(line)
     text = value.get("tokens") if isinstance(value, dict) else None
     try:
         if not isinstance(text, str):

@@ -1,7 +1,6 @@
 """The TOML file beside an ONNX model: how a picture becomes its input, and what its output means."""
 
 import dataclasses
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from jaxtyping import UInt8
 
 from pipelines.render import palettes
 from visent.errors import UserError, unknown
+from visent.untrusted.documents import parse_toml
+from visent.untrusted.names import is_plain
 
 # decode -> what `values` may be, the first by default
 DECODINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -75,6 +76,8 @@ class OnnxCard:
             raise unknown(f"values of {self.decode}", self.values, DECODINGS[self.decode])
         if (self.decode == "labels") != bool(self.palette):
             raise UserError('palette goes with decode = "labels", and with nothing else')
+        if not is_plain(self.file):
+            raise UserError(f"file is {self.file[:80]!r}, expected the name of a model right beside the card")
         for name, length in (("size", 2), ("mean", 3), ("std", 3), ("range", 2)):
             if len(getattr(self, name)) != length:
                 raise UserError(f"{name} is {list(getattr(self, name))}, expected {length} numbers")
@@ -97,7 +100,7 @@ def read_card(path: Path) -> OnnxCard:
     Raises: `UserError` for a file that is missing or no TOML, an unknown or missing key, or a value that is none.
     """
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        fields = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

@@ -1,8 +1,6 @@
 """HD-VILA-100M (Xue et al., Advancing High-Resolution Video-Language Representation, 2022)."""
 
 import fnmatch
-import io
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pipelines.sources.files import below, readable
 from pipelines.sources.video_lists import video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 CLIPS = "video_clips"
 
@@ -48,9 +47,9 @@ def _entries(path: str) -> Iterator[dict[str, Any]]:
     Raises: `UserError` for a line that is no entry.
     """
     with places.open_file(path) as file:
-        for number, line in enumerate(io.TextIOWrapper(file, "utf-8"), 1):
+        for number, line in enumerate(file, 1):
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
                 [(clip["clip_id"].removesuffix, clip["span"]) for clip in entry["clip"]], entry["video_id"]
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(

@@ -5,7 +5,6 @@ not be fetched), `00000_stats.json`.
 """
 
 import base64
-import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +25,8 @@ from pipelines.sources.selection import Condition, cell, column_named, condition
 from pipelines.sources.table import named
 from pipelines.sources.tars import ending_of, is_whole, key_of, samples
 from pipelines.sources.webdataset import Webdataset, cut_reject, json_of, pictures_in, tars_below
-from visent.errors import UserError, unknown
+from visent.errors import UserError, said, unknown
+from visent.untrusted.documents import parse_json
 
 SUCCESS = "success"  # img2dataset's status of a sample that is in the tar
 LISTERS = 8  # parquet files read at once
@@ -165,7 +165,7 @@ def _of_parquet(path: str, columns: Sequence[str]) -> tuple[pa.Table, list[str]]
             found = {name: column_named(name, there) for name in dict.fromkeys([*columns, "status"])}
             table = file.read([column for column in found.values() if column])
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"cannot read {readable(path)}: {error}; fetch it again, or take it away") from error
+        raise UserError(f"cannot read {readable(path)}: {said(error)}; fetch it again, or take it away") from error
     table = pa.table({name: table[column] for name, column in found.items() if column})
     if "status" in table.column_names:
         table = table.filter(pa.array(Condition(column="status", text=SUCCESS).holds(table["status"])))
@@ -181,14 +181,14 @@ def _of_jsons(path: str, columns: Sequence[str]) -> tuple[pa.Table, list[str]]:
     try:
         return pa.table({"key": [row["key"] for row in rows], **fields}), there
     except pa.ArrowException as error:
-        raise UserError(f"the json files in {readable(path)} do not agree in their types: {error}") from error
+        raise UserError(f"the json files in {readable(path)} do not agree in their types: {said(error)}") from error
 
 
 def _failed(stats: str) -> int:
     try:
-        value = json.loads(places.read(stats))
+        value = parse_json(places.read(stats))
         return int(value["count"]) - int(value["successes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0  # only a note depends on it
 
 

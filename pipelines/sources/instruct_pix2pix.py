@@ -1,6 +1,5 @@
 """InstructPix2Pix (Brooks et al., InstructPix2Pix: Learning to Follow Image Editing Instructions, 2023)."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from pipelines.sources.dataset import Dataset, RoleKind
 from pipelines.sources.files import below, readable
 from pipelines.sources.reading import example_of_files, picture, read_file, read_json
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 SHARES = {"train": (0.0, 0.9), "val": (0.9, 0.9 + 0.05), "test": (0.9 + 0.05, 1.0)}  # of seeds.json; edit_dataset.py
 SCORES = ("p2p_threshold", "cfg_scale", "clip_sim_0", "clip_sim_1", "clip_sim_dir", "clip_sim_image")
@@ -74,7 +74,7 @@ class InstructPix2Pix(Dataset):
         if isinstance(data, Reject):
             return data
         try:
-            prompt = json.loads(data)
+            prompt = parse_json(data)
             words = {"edit": prompt["edit"], "caption": prompt.get("caption", prompt.get("input", ""))}
             return {**words, "edited_caption": prompt.get("output", "")}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -100,7 +100,7 @@ def _scores(data: bytes, seed: str) -> dict[str, float]:
     """Returns the scores of a seed; none when the file does not have them."""
     for line in data.decode(errors="replace").splitlines():
         try:
-            scores = json.loads(line)
+            scores = parse_json(line)
         except ValueError:
             continue
         if isinstance(scores, dict) and str(scores.get("seed")) == seed:

@@ -14,6 +14,7 @@ from typing import Any
 from pipelines.sources import places
 from pipelines.sources.files import readable
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 Span = list[int]  # first byte, and the byte after the last; a list, as JSON has no tuples
 
@@ -60,7 +61,7 @@ def _list(text: str, at: int, name: str) -> Generator[tuple[str, Any, Span], Non
     while text[at] != "]":
         value, end = _scan(text, at)
         piece = text[at:end]
-        yield name, value if piece.isascii() else json.loads(piece.encode("latin-1")), [at, end]
+        yield name, value if piece.isascii() else parse_json(piece.encode("latin-1")), [at, end]
         at = _next(text, end, "]")
     return at + 1
 
@@ -93,5 +94,5 @@ def read_entries(path: str, spans: Sequence[Span]) -> list[Any]:
     found = []
     with places.at_hand(path) as file:
         for start, end in spans:
-            found.append(json.loads(os.pread(file.fileno(), end - start, start)))
+            found.append(parse_json(os.pread(file.fileno(), end - start, start)))
     return found

@@ -1,6 +1,5 @@
 """SA-1B (Kirillov et al., Segment Anything, 2023): photos with about a hundred masks each."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pipelines.sources.files import below, files_in, keys_of, named, readable
 from pipelines.sources.reading import read_file
 from pipelines.sources.tars import TAR_ENDINGS, ending_of, samples
 from pipelines.sources.webdataset import cut_reject, pictures_in
+from visent.untrusted.documents import parse_json
 
 IMAGES_PER_PART = 2048  # of an extracted folder; a part is a shard, as a tar is
 
@@ -99,7 +99,7 @@ def _example(key: str, source: str, found: Mapping[str, Any]) -> Example | Rejec
         if ending not in found:
             return Reject(key=key, source=source, stage="read", reason=f"missing-{role}", detail=f"no {ending} beside")
     try:
-        masks = [dict(annotation["segmentation"]) for annotation in json.loads(found[".json"])["annotations"]]
+        masks = [dict(annotation["segmentation"]) for annotation in parse_json(found[".json"])["annotations"]]
     except (ValueError, KeyError, TypeError) as error:
         return Reject(key=key, source=source, stage="read", reason="bad-annotation", detail=repr(error))
     if not masks:

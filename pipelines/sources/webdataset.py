@@ -1,6 +1,5 @@
 """Tars of samples: `key.jpg`, `key.txt`, `key.json` side by side."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pipelines.sources.dataset import option
 from pipelines.sources.files import IMAGE_ENDINGS, below, keys_of, listed, readable
 from pipelines.sources.table import Table, named
 from pipelines.sources.tars import TAR_ENDINGS, Sample, count_of, samples
+from visent.untrusted.documents import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def row_of(sample: Sample) -> dict[str, Any]:
 def json_of(sample: Sample) -> Mapping[str, Any]:
     """Returns a sample's json; a damaged one has no fields, and the row then has the sample's own key."""
     try:
-        value = json.loads(sample.members.get(".json", b"{}"))
+        value = parse_json(sample.members.get(".json", b"{}"))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -67,8 +67,8 @@ def _meta(path: str) -> Mapping[str, Any] | None:
         return None
     try:
         videos = read_json(path)["videos"]
-        return {name: {str(int(number)): dict(one) for number, one in video["objects"].items()}
-                for name, video in videos.items()}  # fmt: skip
+        return {name: {str(int(number)): {**one, "frames": [int(frame) for frame in one.get("frames", ())]}
+                       for number, one in video["objects"].items()} for name, video in videos.items()}  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no meta.json of YouTube-VOS: {error!r}; fetch it again") from error
 
@@ -80,7 +80,7 @@ def _data(name: str, meta: Mapping[str, Any] | None, split: str) -> dict[str, An
     categories = {number: one.get("category", "") for number, one in sorted(meta[name].items(), key=_number)}
     if split != "train":
         return {"meta": {"objects": categories}}
-    masks = sorted({int(number) for one in meta[name].values() for number in one.get("frames", ())})
+    masks = sorted({number for one in meta[name].values() for number in one["frames"]})
     return {"meta": {"objects": categories}, "masks": masks}
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from tokenizer.checkpoints.tensors import read_safetensors
 from tokenizer.checkpoints.torch_files import read_pickled
-from visent.errors import UserError
+from visent.errors import UserError, said
 
+MOST_BYTES = 4 << 30  # of all arrays; a whole VGG16 has half a gigabyte
 _H5 = (".h5", ".hdf5")
 _TORCH = (".pth", ".pt", ".bin", ".ckpt")
 
@@ -88,15 +89,26 @@ def read_h5(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"reading {path.name} needs h5py: pip install h5py") from error
     tensors: dict[str, np.ndarray] = {}
 
+    left = MOST_BYTES
+
     def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            tensors[name] = np.asarray(item)
+        nonlocal left
+        if not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{name} is kept in other files")
+        left -= item.nbytes
+        if left < 0 or item.dtype.kind not in "fiub":
+            raise ValueError(f"{name} is {item.dtype} of shape {item.shape}, no weights of a VGG16")
+        tensors[name] = np.asarray(item)
 
     try:
         with h5py.File(path) as file:
             file.visititems(visit)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error}; it is truncated or no HDF5 file: fetch it again") from error
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        raise UserError(
+            f"cannot read {path}: {said(error)}; it is truncated or no HDF5 file: fetch it again"
+        ) from error
     return tensors
 
 
