@@ -21,6 +21,14 @@ RETRY_SECONDS = 30.0
 SHOWN = 3  # names in a message
 
 
+class WorkerDiedError(Exception):
+    """A worker process of this machine died; `missing` names the shards that were not made."""
+
+    def __init__(self, message: str, missing: Sequence[str]) -> None:
+        super().__init__(message)
+        self.missing = set(missing)
+
+
 def ended(start: Callable[[], Any], job: Job, works: Sequence[Work], options: PipelineOptions) -> Any:
     """Starts a job and returns its result when it has ended well.
 
@@ -64,19 +72,40 @@ def check_shards(job: Job, works: Sequence[Work]) -> None:
 
 def pictures_made(job: Job, works: Sequence[Work], digest: str) -> int:
     """Counts the pictures in the shards of a job, for runners that count nothing."""
-    made = finished(job, [work.file(job.format) for work in works], digest)
+    made = finished(job, files_of(job, works), digest)
     return sum(pictures_in(info, job.schema) for info in made.values())
+
+
+def death_of(pids: Sequence[int], job: Job, works: Sequence[Work]) -> WorkerDiedError:
+    """Describes the death of worker processes of this machine: what they were at, and what is left to do."""
+    missing = _missing(job, works)
+    names = [worklog.log_name(file) for file in missing]
+    found = (worklog.parsed(text) for text in files.read_many(job.out, names) if text is not None)
+    at = sorted(log.shard for log in found if log is not None and log.state == "running" and log.pid in pids)
+    return WorkerDiedError(
+        f"a worker process was killed{f' while it made {_list(at)}' if at else ''}: it had no memory left, or a "
+        f"library crashed; {_some(missing, works)} are missing, finished ones are kept: run the same command again "
+        "with fewer --workers, or look at the files of that shard",
+        missing,
+    )
+
+
+def files_of(job: Job, works: Sequence[Work]) -> list[str]:
+    """Returns the shards' file names."""
+    return [work.file(job.format) for work in works]
 
 
 def _missing(job: Job, works: Sequence[Work]) -> list[str]:
     there = files.list_sizes(job.out)
-    wanted = (work.file(job.format) for work in works)
-    return [file for file in wanted if receipt_name(file) not in there]
+    return [file for file in files_of(job, works) if receipt_name(file) not in there]
 
 
 def _some(missing: Sequence[str], works: Sequence[Work]) -> str:
-    more = ", ..." if len(missing) > SHOWN else ""
-    return f"{len(missing)} of {len(works)} shards ({', '.join(missing[:SHOWN])}{more})"
+    return f"{len(missing)} of {len(works)} shards ({_list(missing)})"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _reason(job: Job, missing: Sequence[str]) -> str:

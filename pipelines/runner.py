@@ -2,11 +2,12 @@
 """The Beam pipeline: units in, receipts out, on any runner."""
 
 import contextlib
+import copy
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,11 +24,13 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipelines.crew import crew, dismiss, fallen
 from pipelines.dofn import TokenizeUnit
-from pipelines.ending import check_shards, ended, pictures_made
+from pipelines.ending import WorkerDiedError, check_shards, death_of, ended, files_of, pictures_made
 from pipelines.handout import hand_out, take_back, taken
 from pipelines.job import Job, Work
-from pipelines.options import beam_options, check_in_reach, is_dataflow, is_direct, is_multi_processing, runs_here  # noqa: F401
+from pipelines.logs import tell
+from pipelines.options import check_in_reach, is_dataflow, is_direct, is_multi_processing
 from pipelines.staging import setup_file
 from pipelines.worklog import Totals
 from visent.errors import UserError
@@ -47,10 +50,36 @@ class Ran:
 def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:
     """Runs the pipeline in a thread and calls `poll` twice a second until it ends.
 
+    Where a worker process of this machine dies, others make the shards that are left, as long as each time some more
+    get made: a shard that kills its worker stands at the end alone.
+
     Raises:
         UserError: a worker met something the user can fix, or shards are missing; finished ones stay.
     """
     check_in_reach(job, options)
+    todo = list(works)
+    try:
+        while True:
+            try:
+                ran = _watched(job, todo, digest, options, poll)
+                return ran if len(todo) == len(works) else replace(ran, pictures=pictures_made(job, works, digest))
+            except WorkerDiedError as death:
+                left = [work for work, file in zip(todo, files_of(job, todo), strict=True) if file in death.missing]
+                if len(left) == len(todo):
+                    raise UserError(str(death)) from None
+                tell("worker died", failed=True, said=str(death))
+                todo = left
+    except KeyboardInterrupt:
+        raise UserError(_interrupted(options)) from None
+
+
+def _watched(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:
+    """Runs one pipeline; of worker processes of this machine, it notices when one dies.
+
+    Raises:
+        WorkerDiedError: then the others were ended, too, and finished shards are there.
+        UserError: as `run`.
+    """
     outcome: list[Ran | BaseException] = []
 
     def work() -> None:
@@ -60,13 +89,14 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
             outcome.append(error)
 
     thread = threading.Thread(target=work, name="beam", daemon=True)
-    try:
+    with crew() as folder:
         thread.start()
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             poll()
-    except KeyboardInterrupt:
-        raise UserError(_interrupted(options)) from None
+            if dead := fallen(folder):
+                dismiss(folder)
+                raise death_of(dead, job, works)
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result
@@ -95,6 +125,7 @@ def add_steps(pipeline: beam.Pipeline, job: Job, names: Sequence[str], digest: s
 
 def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> Ran:
     names = hand_out(job.out, works)
+    options = copy.deepcopy(options)  # what runs changes them
     try:
         with package(options):
             pipeline = beam.Pipeline(runner=_runner(options), options=options)

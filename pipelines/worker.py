@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+from pipelines.crew import enlist, leave
 from pipelines.lifeline import hold_on
 from pipelines.logs import keep_quiet
 
@@ -26,12 +27,14 @@ def _keep_to_own_cores() -> None:
 
 
 if __name__ == "__main__":
+    enlist()  # first: from here on its death is noticed
     keep_quiet()
     hold_on()
     _keep_to_own_cores()
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)  # type: ignore[no-untyped-call]
+    leave()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # all is written; Python's tear-down takes a second, and Beam waits for one worker after another
