@@ -1,64 +1,126 @@
 """Errors of storage: every kind of fault at every operation of a bucket, passing ones and lasting ones.
 
 Input, dataset, manifest and lock all lie in the bucket, Google's and S3's, each a real server on localhost behind a
-proxy. A passing fault (twice for each object) must not be noticed but in time; a lasting one must end the command with
-one line, and the same command must go on where the storage is well again.
+proxy. A passing fault (once for each object) must not be noticed but in time; a lasting one must end the command with
+one line, and the same commands must go on where the storage is well again. Most of the time is spent waiting before a
+request is made again, so several buckets are disturbed at once.
 """
 
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import get_args
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from benchmarks.faults.buckets import Bucket, Scheme, bucket, here
 from benchmarks.faults.kills import FAULTS, compare
-from benchmarks.faults.proxy import KINDS, STATUSES, Fault, Operation, each
+from benchmarks.faults.proxy import KINDS, Fault, Operation, each
 from benchmarks.faults.scenarios import MANIFEST, ROOT, TRAINING, Inputs, half_shards, of_dataset, tokenize_arguments
 from manifests import files
 
-PICTURES = 20
-LIMIT_SECONDS = 240.0
+PICTURES = 9  # the first of them; with the broken ones, two shards
+AT_ONCE = 4  # buckets
+LIMIT_SECONDS = 300.0  # for a command that takes some ten
 LASTING = ("status", "drop", "hang")
 RATE = 0.05  # of each kind of fault at each operation, where all come together
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A fresh bucket, the faults that it has, and whether they end before the commands do."""
+
+    scheme: Scheme
+    kind: Literal["passing", "lasting", "all kinds together"]
+    faults: tuple[Fault, ...]
+    seed: int = 0
+
+
 def campaign(inputs: Inputs, seed: int, mixed: int, report: Callable[[str], None]) -> dict[str, dict[str, int]]:
     """Runs all commands under every fault, `mixed` times under all of them together, and counts what went wrong."""
-    results = {}
+    results: dict[str, Counter[str]] = {}
     for scheme in get_args(Scheme):
-        expected, operations = _undisturbed(inputs, scheme)
-        passing = [[fault] for fault in _faults(operations, most=2)]
-        chance = random.Random(f"{seed}/{scheme}")
-        seeds = [chance.getrandbits(32) for _ in range(mixed)]
-        lasting = [fault for fault in _faults(operations, most=None) if fault.kind in LASTING and fault.status == 503]
-        results[f"{scheme}://, passing"] = _passing(inputs, scheme, expected, passing, report)
-        results[f"{scheme}://, lasting"] = _lasting(inputs, scheme, expected, lasting, report)
-        results[f"{scheme}://, all kinds at {RATE:.0%}"] = _mixed(inputs, scheme, expected, seeds, report)
-    return results
+        expected, operations = undisturbed(inputs, scheme)
+        trials = [*_each_fault(scheme, operations), *_together(scheme, seed, mixed)]
+        with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
+            running = {pool.submit(run, inputs, trial, expected): trial for trial in trials}
+            for number, done in enumerate(as_completed(running), 1):
+                counts, complaints = done.result()
+                results.setdefault(f"{scheme}://, {running[done].kind}", Counter()).update(counts)
+                report(f"{scheme}://: {number}/{len(trials)} buckets")
+                report("".join(f"  {running[done].faults}: {complaint}\n" for complaint in complaints).rstrip())
+    return {name: {column: counts[column] for column in _none()} for name, counts in results.items()}
 
 
-def _faults(operations: Sequence[Operation], most: int | None) -> Iterator[Fault]:
+def _each_fault(scheme: Scheme, operations: Sequence[Operation]) -> list[Trial]:
+    """Returns a trial for every kind at every operation; the three statuses share one, by chance."""
+    trials = []
     for operation in operations:
         for kind in KINDS:
             if kind == "short" and operation != "read":
                 continue
-            for status in STATUSES if kind == "status" else (503,):
-                yield Fault(kind=kind, operation=operation, status=status, most=most, seconds=1.0)
+            shares = ((429, 1 / 3), (500, 1 / 2), (503, 1.0)) if kind == "status" else ((503, 1.0),)
+            rules = tuple(
+                Fault(kind=kind, operation=operation, status=status, rate=rate, most=1) for status, rate in shares
+            )
+            trials.append(Trial(scheme=scheme, kind="passing", faults=rules))
+            if kind in LASTING:
+                rule = Fault(kind=kind, operation=operation, most=None)
+                trials.append(Trial(scheme=scheme, kind="lasting", faults=(rule,)))
+    return trials
 
 
-def _undisturbed(inputs: Inputs, scheme: Scheme) -> tuple[dict[str, str], list[Operation]]:
+def _together(scheme: Scheme, seed: int, count: int) -> list[Trial]:
+    chance = random.Random(f"{seed}/{scheme}")
+    seeds = (chance.getrandbits(32) for _ in range(count))
+    return [Trial(scheme=scheme, kind="all kinds together", faults=tuple(each(RATE)), seed=seed) for seed in seeds]
+
+
+def undisturbed(inputs: Inputs, scheme: Scheme) -> tuple[dict[str, str], list[Operation]]:
     """Returns what the commands leave in a healthy bucket, and the operations that they ask of it."""
-    counts: Counter[str] = Counter()
+    counts = _none()
     with bucket(scheme) as served, here(served):
         _upload(inputs, served.url)
         served.proxy.reset()
         for command in _commands(inputs, served.url):
-            if _run(served, command, counts).returncode:
-                raise SystemExit(f"{scheme}: {command} fails undisturbed")
+            done = _visent(served, command, counts)
+            if done.returncode:
+                raise SystemExit(f"{scheme}: {command} fails undisturbed: {done.stderr}")
         return _results(served.url), sorted(served.proxy.requests)  # type: ignore[arg-type]
+
+
+def run(inputs: Inputs, trial: Trial, expected: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
+    """Runs the commands in a bucket with faults; returns the counts, and what the commands that failed said."""
+    counts, complaints = _none(), []
+    with bucket(trial.scheme, seed=trial.seed) as served, here(served):
+        _upload(inputs, served.url)
+        served.proxy.reset(trial.faults, trial.seed)
+        commands = _commands(inputs, served.url)
+        if trial.kind == "lasting":
+            done = _visent(served, commands[0], counts)
+            if served.proxy.injected and not _is_one_line(done):
+                complaints.append(f"{commands[0]}: exit status {done.returncode}, {done.stderr[-1500:]}")
+            _heal(served, counts)
+            counts["half_shards"] += half_shards(f"{served.url}/corpus/photos")
+        elif trial.kind == "all kinds together" and trial.scheme == "gs":
+            commands.append(_training(served.url))  # checkpoints lie in Google's buckets only
+        for command in commands:
+            done = _visent(served, command, counts)
+            if done.returncode:
+                complaints.append(f"{command}: exit status {done.returncode}, {done.stderr[-1500:]}")
+        _heal(served, counts)
+        _judge(served.url, expected, counts)
+    counts["failures"] += len(complaints)
+    return dict(counts), complaints
+
+
+def _heal(served: Bucket, counts: Counter[str]) -> None:
+    counts["faults"] += served.proxy.injected.total()
+    served.proxy.reset()
 
 
 def _upload(inputs: Inputs, url: str) -> None:
@@ -73,84 +135,20 @@ def _commands(inputs: Inputs, url: str) -> list[list[str]]:
     return [tokenize, ["verify", out], ["manifest", "lock", f"{url}/corpus/manifest.toml"]]
 
 
+def _training(url: str) -> list[str]:
+    settings = [part for setting in TRAINING for part in ("--set", setting)]
+    return ["train", "tiny", "--manifest", f"{url}/corpus/manifest.toml", "--out", f"{url}/run", *settings]
+
+
 def _results(url: str) -> dict[str, str]:
     lock = files.read_bytes(f"{url}/corpus/manifest.lock.json").decode()
     return {**of_dataset(f"{url}/corpus/photos"), "lock": lock}
-
-
-def _passing(
-    inputs: Inputs, scheme: Scheme, expected: Mapping[str, str], faults: Sequence[Sequence[Fault]],
-    report: Callable[[str], None],
-) -> dict[str, int]:  # fmt: skip
-    counts = _none()
-    for number, rules in enumerate(faults):
-        with bucket(scheme) as served, here(served):
-            _upload(inputs, served.url)
-            served.proxy.reset(rules)
-            for command in _commands(inputs, served.url):
-                done = _run(served, command, counts)
-                if done.returncode:
-                    counts["failures"] += 1
-                    print(f"{rules}: {command}: {done.stderr[-1500:]}", file=sys.stderr)
-            counts["faults"] += served.proxy.injected.total()
-            served.proxy.reset()
-            _judge(served.url, expected, counts)
-        report(f"{scheme}://, passing: {number + 1}/{len(faults)} faults")
-    return dict(counts)
-
-
-def _lasting(
-    inputs: Inputs, scheme: Scheme, expected: Mapping[str, str], faults: Sequence[Fault], report: Callable[[str], None]
-) -> dict[str, int]:
-    counts = _none()
-    for number, rule in enumerate(faults):
-        with bucket(scheme) as served, here(served):
-            _upload(inputs, served.url)
-            served.proxy.reset([rule])
-            done = _run(served, _commands(inputs, served.url)[0], counts)
-            counts["faults"] += served.proxy.injected.total()
-            if served.proxy.injected and not _is_one_line(done):
-                counts["failures"] += 1
-                print(f"{rule}: {done.returncode} {done.stderr[-1500:]}", file=sys.stderr)
-            served.proxy.reset()
-            counts["half_shards"] += half_shards(f"{served.url}/corpus/photos")
-            for command in _commands(inputs, served.url):
-                counts["failures"] += _run(served, command, counts).returncode != 0
-            _judge(served.url, expected, counts)
-        report(f"{scheme}://, lasting: {number + 1}/{len(faults)} faults")
-    return dict(counts)
 
 
 def _is_one_line(done: "subprocess.CompletedProcess[str]") -> bool:
     """Says whether a command ended well, or with one line that says what is wrong."""
     last = done.stderr.strip().splitlines()[-1:] or [""]
     return done.returncode == 0 or (done.returncode == 1 and last[0].startswith("error: "))
-
-
-def _mixed(
-    inputs: Inputs, scheme: Scheme, expected: Mapping[str, str], seeds: Sequence[int], report: Callable[[str], None]
-) -> dict[str, int]:
-    """All kinds together by chance; for Google's bucket, a training run into it as well."""
-    counts = _none()
-    for number, seed in enumerate(seeds):
-        with bucket(scheme, seed=seed) as served, here(served):
-            _upload(inputs, served.url)
-            served.proxy.reset(each(RATE), seed)
-            commands = _commands(inputs, served.url)
-            if scheme == "gs":
-                settings = [part for setting in TRAINING for part in ("--set", setting)]
-                manifest, out = f"{served.url}/corpus/manifest.toml", f"{served.url}/run"
-                commands.append(["train", "tiny", "--manifest", manifest, "--out", out, *settings])
-            for command in commands:
-                done = _run(served, command, counts)
-                if done.returncode:
-                    counts["failures"] += 1
-                    print(f"seed {seed}: {command}: {done.stderr[-1500:]}", file=sys.stderr)
-            counts["faults"] += served.proxy.injected.total()
-            served.proxy.reset()
-            _judge(served.url, expected, counts)
-        report(f"{scheme}://, mixed: {number + 1}/{len(seeds)} runs")
-    return dict(counts)
 
 
 def _none() -> Counter[str]:
@@ -166,7 +164,7 @@ def _judge(url: str, expected: Mapping[str, str], counts: Counter[str]) -> None:
     compare(expected, found, counts)
 
 
-def _run(served: Bucket, command: Sequence[str], counts: Counter[str]) -> "subprocess.CompletedProcess[str]":
+def _visent(served: Bucket, command: Sequence[str], counts: Counter[str]) -> "subprocess.CompletedProcess[str]":
     counts["commands"] += 1
     line = [sys.executable, "-m", "visent", *command]
     try:
