@@ -23,6 +23,8 @@ from benchmarks.faults import full_disk, kills, storage
 from benchmarks.faults.scenarios import Inputs, make_inputs, scenarios
 
 PARTS = ("kills", "disks", "storage", "fuzz")
+CHILDREN = len(os.sched_getaffinity(0))  # that read broken files
+SECONDS_PER_FILE = 20.0
 Results = dict[str, dict[str, int]]
 
 
@@ -58,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--disks", type=int, default=24, help="for each command at most")
     parser.add_argument("--mixed", type=int, default=4, help="runs under all faults of storage together")
     parser.add_argument("--files", type=int, default=10_000, help="broken ones")
+    parser.add_argument("--samples", type=Path, help="a folder of real samples of the datasets, to be broken as well")
     parser.add_argument("--dry", action="store_true", help="store nothing")
     options = parser.parse_args()
     unknown = set(options.only.split(",")) - set(PARTS)
@@ -84,7 +87,13 @@ def _disks(inputs: Inputs, work: Path, options: argparse.Namespace) -> Results:
 
 
 def _fuzz(work: Path, options: argparse.Namespace) -> Results:
-    raise NotImplementedError
+    """Returns the ends of the broken files by target; every bad end is printed."""
+    found = fuzz.fuzz(work / "fuzz", options.samples, [], options.files, options.seed, CHILDREN, SECONDS_PER_FILE)
+    for one in found["bad_ends"]:
+        _report(f"{one['outcome']}: {one['seed']} {one['file']} {one['way']}: {one['detail'][-1000:]}")
+    return {
+        name: {end: ends.get(end, 0) for end in (*fuzz.GOOD, *fuzz.BAD)} for name, ends in found["by_target"].items()
+    }
 
 
 def _plain(name: str) -> str:
@@ -99,7 +108,7 @@ def show(results: Mapping[str, Results]) -> int:
         table = Table(part, *(column.replace("_", " ") for column in columns))
         for name, counts in rows.items():
             table.add_row(name, *(str(counts[column]) for column in columns))
-            wrong += sum(counts.get(fault, 0) for fault in kills.FAULTS)
+            wrong += sum(counts.get(fault, 0) for fault in (*kills.FAULTS, *fuzz.BAD))
         Console(width=None if os.isatty(1) else 160).print(table)
     print(f"{wrong} things went wrong")
     return wrong
