@@ -13,7 +13,7 @@ from pipelines.sources.base import Example, Item, Reject, Unit, cut_into_units
 from pipelines.sources.dataset import Dataset, DatasetSource
 from tokenizer.images import ImageError
 
-MOST_COPIED = 4 << 20  # bytes; the real samples that are larger are read from the disk alone
+MOST_COPIED = 8 << 20  # bytes; the real samples that are larger are read from the disk alone
 
 
 def source_of(dataset: Dataset, splits: tuple[str, ...] = (), items_per_unit: int = 3) -> DatasetSource:

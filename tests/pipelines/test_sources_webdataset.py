@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from urls import at_url
 
 from pipelines.sources.base import Example, Item, Reject, cut_into_units
 from pipelines.sources.dataset import DatasetSource
@@ -28,7 +29,10 @@ def tar_bytes(members: dict[str, bytes] | list[tuple[str, bytes]], compression: 
 def read(folder: Path, content: bytes, name: str = "00000.tar", **options: Any) -> list[Example | Reject]:
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(content)
-    return list(Webdataset(root=str(folder), **options).examples(Item(key="00000", files={"tar": name})))
+    item = Item(key="00000", files={"tar": name})
+    found = list(Webdataset(root=str(folder), **options).examples(item))
+    assert list(Webdataset(root=at_url(folder), **options).examples(item)) == found  # from a bucket, the same
+    return found
 
 
 FOUR = {f"{n:09d}.{ending}": f"{n} {ending}".encode() * 300 for n in range(4) for ending in ("jpg", "txt")}
