@@ -21,6 +21,7 @@ from tokenizer.tokenizer import Tokenizer
 from visent.errors import UserError
 from visent.progress import track
 
+UNITS = ("kB", "MB", "GB", "TB")
 EXAMPLES = 5  # of the rejects of each reason
 
 
@@ -92,13 +93,12 @@ def _tiles(facts: DatasetFacts) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def in_bytes(count: float) -> str:
+def in_bytes(count: int) -> str:
     """Writes bytes in the unit that fits."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    if count < 1000:
+        return f"{count} bytes"
+    power = min((len(str(count)) - 1) // 3, len(UNITS))
+    return f"{count / 1000**power:,.1f} {UNITS[power - 1]}"
 
 
 def _tokenizer(facts: DatasetFacts, wanted: Wanted, page: Page) -> Tokenizer | None:

@@ -18,13 +18,13 @@ BINS = 100  # of time
 IDLE = 60.0  # seconds without work that are left out of the plot over time
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _figure(height: float) -> "Figure":
     """Raises: `UserError` when matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("a report needs matplotlib: install visent[train] or visent[demo]") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(7, height), layout="constrained")
 
 
 def _svg(figure: "Figure") -> str:
@@ -44,7 +44,7 @@ def _plain(panel: Any, **labels: str) -> None:
 
 def codebook(counts: Mapping[str, Int64[np.ndarray, "codes"]]) -> str:
     """Draws how often each code occurs, from the most frequent to the rarest, a line for each role."""
-    figure = _figure(7, 3.2)
+    figure = _figure(3.2)
     panel = figure.subplots()
     for role, count in counts.items():
         share = np.sort(count)[::-1] / max(count.sum(), 1)
@@ -59,7 +59,7 @@ def codebook(counts: Mapping[str, Int64[np.ndarray, "codes"]]) -> str:
 
 def histogram(values: Sequence[float], unit: str) -> str:
     """Draws how many shards have which size."""
-    figure = _figure(7, 2.6)
+    figure = _figure(2.6)
     panel = figure.subplots()
     panel.hist(values, bins=min(40, max(len(values) // 2, 8)), color=BLUE)
     _plain(panel, xlabel=unit, ylabel="shards")
@@ -68,7 +68,7 @@ def histogram(values: Sequence[float], unit: str) -> str:
 
 def bars(values: Mapping[str, float], unit: str, colour: str = ORANGE) -> str:
     """Draws a bar for each name, the first on top."""
-    figure = _figure(7, 0.9 + 0.3 * len(values))
+    figure = _figure(0.9 + 0.3 * len(values))
     panel = figure.subplots()
     panel.barh(list(values), list(values.values()), color=colour)
     panel.invert_yaxis()
@@ -79,7 +79,7 @@ def bars(values: Mapping[str, float], unit: str, colour: str = ORANGE) -> str:
 def over_time(logs: Sequence[ShardLog]) -> str:
     """Draws pictures a second over the time of work; breaks between runs are left out."""
     began, rate, width = rates(logs)
-    figure = _figure(7, 2.8)
+    figure = _figure(2.8)
     panel = figure.subplots()
     unit, name = (3600, "hours") if began[-1] > 7200 else (60, "minutes") if began[-1] > 180 else (1, "seconds")
     panel.bar(began / unit, rate, width / unit, align="edge", color=GREEN)

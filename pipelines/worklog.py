@@ -125,7 +125,7 @@ def add_up(logs: Iterable[ShardLog]) -> Totals:
     done = [log for log in logs if log.state == "done"]
     return Totals(
         shards=len(done), pictures=sum(log.pictures for log in done), bytes_read=sum(log.bytes_read for log in done),
-        bytes_written=sum(log.bytes_written for log in done), wall=sum(log.wall for log in done),
-        encoder_busy=sum(log.encoder_busy for log in done),
-        seconds={stage: sum(log.seconds.get(stage, 0.0) for log in done) for stage in STAGES},
+        bytes_written=sum(log.bytes_written for log in done), wall=sum((log.wall for log in done), 0.0),
+        encoder_busy=sum((log.encoder_busy for log in done), 0.0),
+        seconds={stage: sum((log.seconds.get(stage, 0.0) for log in done), 0.0) for stage in STAGES},
     )  # fmt: skip
