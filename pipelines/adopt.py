@@ -14,6 +14,7 @@ from manifests.dataset import FACTS_FILE, DatasetFacts, write_facts
 from manifests.receipts import read_receipts
 from manifests.schema import Schema
 from manifests.shards import ShardInfo, receipt_name, rejects_name
+from pipelines.alone import alone
 from pipelines.job import JOB_FILE
 from pipelines.settle import begun_config
 from visent.errors import UserError
@@ -57,6 +58,16 @@ def adopt(folder: str, adoption: Adoption) -> None:
     finish_retry(folder)
 
 
+def finish_begun(folder: str) -> None:
+    """Ends an adoption that was begun, as the folder's only writer.
+
+    Raises: `UserError`.
+    """
+    if files.exists(files.join(staged(folder), ADOPT_FILE)):
+        with alone(folder):
+            finish_retry(folder)
+
+
 def finish_retry(folder: str) -> None:
     """Ends an adoption that was begun; does nothing where there is none.
 
@@ -78,7 +89,9 @@ def finish_retry(folder: str) -> None:
             files.move(files.join(staged(folder), name), files.join(folder, name))
     if adoption.facts is not None:
         _write_facts(folder, adoption.facts)
-    files.remove(plan)
+    for name in files.list_names(staged(folder)):
+        if name != ADOPT_FILE:  # the last to go: without it what is there would be a retry that has only begun
+            files.remove(files.join(staged(folder), name))
     files.remove(staged(folder))
 
 

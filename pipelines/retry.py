@@ -9,12 +9,12 @@ from manifests import files
 from manifests.dataset import DatasetFacts, has_facts, load_facts
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo, receipt_name, rejects_name
-from pipelines.adopt import Adoption, adopt, facts_kept, finish_retry, staged
+from pipelines.adopt import Adoption, adopt, facts_kept, finish_begun, staged
 from pipelines.alone import alone
 from pipelines.dryrun import stop_if_dry
 from pipelines.job import JOB_FILE, Job, Retry, Work, check_version, job_from_facts
 from pipelines.listing import Change, file_of, summary, write_units
-from pipelines.options import beam_options
+from pipelines.options import beam_options, check_in_reach, is_dry
 from pipelines.order import DUPLICATE, read_rejects
 from pipelines.running import run_missing
 from pipelines.settle import begun_config, refuse, units_and_change
@@ -57,9 +57,11 @@ def retry_rejects(
     """
     options = beam_options(beam_arguments)
     _begun(folder)
+    if not is_dry(options):
+        finish_begun(folder)
     with alone(folder):
-        finish_retry(folder)
         plan = _plan(folder, reasons)
+        check_in_reach(plan.job, options)
         stop_if_dry(_staging(plan), plan.works, plan.digest, options)
         if plan.works:
             _prepare(plan)

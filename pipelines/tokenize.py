@@ -10,11 +10,11 @@ from manifests.dataset import DatasetFacts, has_facts, load_facts, write_facts
 from manifests.missing import remember_rate
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo
-from pipelines.adopt import finish_retry
+from pipelines.adopt import finish_begun, finish_retry
 from pipelines.alone import alone
 from pipelines.dryrun import stop_if_dry
 from pipelines.job import Job, Work, finished, job_from_facts
-from pipelines.options import beam_options, check_in_reach
+from pipelines.options import beam_options, check_in_reach, is_dry
 from pipelines.runner import Ran
 from pipelines.running import run_missing
 from pipelines.settle import Settled, record, refuse, settle, units_and_change
@@ -57,8 +57,9 @@ def tokenize(job: Job, beam_arguments: Sequence[str] = (), max_reject_fraction: 
     options = beam_options(beam_arguments)
     check_in_reach(job, options)
     items, note = job.source.listing()
-    settled = settle(job, items)
-    stop_if_dry(job, _works(settled), settled.digest, options)
+    if is_dry(options):
+        settled = settle(job, items)
+        stop_if_dry(job, _works(settled), settled.digest, options)
     files.make_folder(job.out)
     with alone(job.out):
         finish_retry(job.out)
@@ -97,17 +98,18 @@ def tokenize_views(folder: str, views: int, beam_arguments: Sequence[str] = ()) 
     Raises:
         UserError: the dataset is unfinished, its source has changed, or the target cannot be written.
     """
+    options = beam_options(beam_arguments)
+    if not is_dry(options):
+        finish_begun(folder)
     facts = load_facts(folder)
     job = job_from_facts(folder, facts.name, facts.config)
     job.augment.check_views(views)
-    options = beam_options(beam_arguments)
     check_in_reach(job, options)
     units, change = units_and_change(job, facts.config, job.source.listing()[0])
     refuse(folder, change)
     digest = facts.config_digest
     stop_if_dry(job, _missing_views(units, _receipts(folder, digest), views), digest, options)
     with alone(folder):
-        finish_retry(job.out)
         works = _missing_views(units, _receipts(folder, digest), views)
         kept, ran, seconds = run_missing(job, works, digest, options)
         known = {unit.id for unit in units}  # a later generation is no part of these facts yet
