@@ -18,7 +18,7 @@ from pipelines.sources.video_lists import first_there, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from tokenizer.checkpoints.pickles import load_pickle
 from tokenizer.checkpoints.torch_files import DAMAGE
-from visent.errors import UserError
+from visent.errors import UserError, said
 
 LISTS = {"train": "train_videos", "val": "test_videos"}
 TRUTH = ("annotations/multisports_GT.pkl", "trainval/multisports_GT.pkl", "multisports_GT.pkl")
@@ -89,8 +89,8 @@ def _truth(path: str) -> Mapping[str, Any]:
         truth = load_pickle(io.BytesIO(places.read(path)), readable(path), encoding="latin1", more=CONTAINERS)
     except OSError as error:
         raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
-    except DAMAGE as error:
-        raise UserError(f"{readable(path)} is no pickle of MultiSports ({error}); fetch it again") from error
+    except (UserError, *DAMAGE) as error:
+        raise UserError(f"{readable(path)} is no pickle of MultiSports ({said(error)}); fetch it again") from error
     for name, fits in EXPECTED.items():
         if not (isinstance(truth, dict) and name in truth and _safely(fits, truth[name])):
             raise UserError(f"{readable(path)} has no {name} as MultiSports has them; fetch multisports_GT.pkl again")

@@ -1,7 +1,7 @@
 """Opening a tar that somebody else made."""
 
 import tarfile
-from typing import IO, Any
+from typing import Any
 
 MAX_HEADER = 1 << 20  # bytes of a long name or of pax records; tarfile reads them whole
 _LONG = (
@@ -18,7 +18,7 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc]
 
 
-def open_tar(file: IO[bytes]) -> tarfile.TarFile:
+def open_tar(file: Any) -> tarfile.TarFile:
     """Opens a tar, plain or gzip, from its beginning; other packings may ask for gigabytes to be opened, and are none.
 
     Raises: what `tars.CUT` names.

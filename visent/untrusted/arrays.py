@@ -11,7 +11,8 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
-from typing import IO, Any
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ DAMAGE = (
 )  # fmt: skip
 
 
-def read_array(file: IO[bytes], most_bytes: int) -> np.ndarray:
+def read_array(file: BufferedIOBase, most_bytes: int) -> np.ndarray:
     """Reads one `.npy` from its beginning.
 
     Raises:
@@ -54,7 +55,7 @@ def read_array(file: IO[bytes], most_bytes: int) -> np.ndarray:
         raise ValueError(f"no array of {dtype}{shape}: {error}") from error
 
 
-def read_arrays(data: IO[bytes], names: Collection[str] | None, most_bytes: int) -> dict[str, np.ndarray]:
+def read_arrays(data: BufferedIOBase, names: Collection[str] | None, most_bytes: int) -> dict[str, np.ndarray]:
     """Reads arrays of a `.npz`: those of `names` that it holds, or all; together at most `most_bytes`.
 
     Raises:
@@ -76,7 +77,7 @@ def read_arrays(data: IO[bytes], names: Collection[str] | None, most_bytes: int)
         raise ValueError(f"no readable .npz: {error}") from error
 
 
-def names_in(data: IO[bytes]) -> list[str]:
+def names_in(data: BufferedIOBase) -> list[str]:
     """Returns the names of the arrays in a `.npz`.
 
     Raises:
@@ -89,7 +90,7 @@ def names_in(data: IO[bytes]) -> list[str]:
         raise ValueError(f"no readable .npz: {error}") from error
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[Any, ...], bool, np.dtype]:
+def _header(file: BufferedIOBase) -> tuple[tuple[Any, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)
