@@ -38,9 +38,9 @@ def dataset_command(name: str) -> click.Command:
         command = _option(cls, field)(command)
     text = f"Of {', '.join(cls.splits)}; without it, those that are there."
     command = click.option("--split", default="", metavar="NAMES", help=text)(command)
-    command = click.option("--root", required=True, type=FOLDER, help="Folder of the dataset, as laid out above.")(
-        command
-    )
+    command = click.option(
+        "--root", required=True, type=FOLDER, help="Folder of the dataset, as laid out above; or a URL."
+    )(command)
     command = click.argument("beam", nargs=-1, metavar="[-- BEAM OPTIONS]")(command)
     return click.command(name, help=_help(name, cls))(command)  # type: ignore[no-any-return]
 

@@ -17,7 +17,7 @@ def folder(roots: tuple[str, ...], video_stills: float | None, items_per_shard: 
     """Every picture below the folders is one row.
 
     A picture's key is its path without ending. Files are recognised by content; what cannot be decoded is listed in
-    *.rejects.jsonl with its reason.
+    *.rejects.jsonl with its reason. A folder may be a URL, such as gs://bucket/photos.
 
     \b
     Example:

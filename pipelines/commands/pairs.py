@@ -36,7 +36,7 @@ def pairs(
 
     Give a folder that holds one folder for each role, or each role with its folder, the input first. A folder may end
     in a file name with one *, which stands for the name that pairs. Other sizes in the same shape are fine; a missing
-    half or another shape is rejected.
+    half or another shape is rejected. Folders may be URLs, such as gs://bucket/nyu.
 
     \b
     Examples:

@@ -8,10 +8,10 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,7 +144,7 @@ def read(path: str, size: int | None = None) -> bytes:
     return files.read_bytes(path, size) if is_url(path) else Path(path).read_bytes()
 
 
-def open_file(path: str) -> BufferedIOBase:
+def open_file(path: str) -> BufferedReader:
     """Opens a file for reading; in a bucket it is read in blocks, ahead of use and with bounded memory.
 
     Raises:
@@ -187,8 +187,8 @@ def at_hand(path: str) -> Iterator[BufferedIOBase]:
         OSError: it is not there, or cannot be read.
     """
     if not is_url(path):
-        with open(path, "rb") as file:  # noqa: PTH123
-            yield file
+        with open(path, "rb") as local:  # noqa: PTH123
+            yield local
         return
     with _changing:  # many threads ask for the same one
         if path not in _copies:
@@ -219,7 +219,7 @@ def at_once(make: Callable[[T], R], things: Iterable[T], *roots: str) -> Iterato
         yield from made
 
 
-def _ahead(make: Callable[[T], R], things: Iterable[T], pool: ThreadPoolExecutor) -> Iterator[R]:
+def _ahead(make: Callable[[T], R], things: Iterable[T], pool: ThreadPoolExecutor) -> Generator[R, None, None]:
     waiting: deque[Future[R]] = deque()
     try:
         for thing in things:

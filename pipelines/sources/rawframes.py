@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from manifests import files
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import option
 from pipelines.sources.files import below, read_list, walk
@@ -31,7 +32,9 @@ class RawFrames(TimedFolders, AnnotatedFolders):
 
     root: str
     pattern: str = option("img_%d", "Names of the frames, %d for the number; * stands for any text.")
-    list_file: str | None = option(None, "List of the videos below the root; {split} stands for train, val and test.")
+    list_file: str | None = option(
+        None, "List of the videos, below the root, absolute or a URL; {split} stands for train, val and test."
+    )
     rate: float | None = option(None, "Frames per second, if times are wanted.")
     annotations: tuple[str, ...] = option((), "Roles beside the frames, of flow_x and flow_y.")
 
@@ -52,7 +55,7 @@ class RawFrames(TimedFolders, AnnotatedFolders):
             for name in self._folders() if split == "train" else ():
                 yield video_item(self.root, name, {"frames": name})
         elif split == "train" or "{split}" in self.list_file:
-            for line in read_list(self.root, self.list_file.replace("{split}", split)):
+            for line in read_list("", files.join(self.root, self.list_file.replace("{split}", split))):
                 yield self._listed(line)
 
     def _folders(self) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import io
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from io import BufferedIOBase
+from io import BufferedReader
 from typing import Any
 
 from manifests import files
@@ -17,7 +17,7 @@ _starting = threading.Lock()
 _pools: list[ThreadPoolExecutor] = []
 
 
-def open_url(url: str) -> BufferedIOBase:
+def open_url(url: str) -> BufferedReader:
     """Opens a file in a bucket for reading; it holds at most three blocks of memory, however large it is.
 
     Raises:

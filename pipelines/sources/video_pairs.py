@@ -107,9 +107,9 @@ def _of_video(dataset: FrameFolders, path: str) -> Iterator[Shown]:
 
 def _of_folder(dataset: FrameFolders, role: str, path: str, make: Callable[..., Any]) -> Iterator[Shown]:
     frames = numbered(dataset.root, {role: below(path, "*%d")})
-    for number in picked(list(frames), dataset.stride):
-        file = frames[number][role]
-        data = read_file("", readable(file), below(dataset.root, file))
+    files = [frames[number][role] for number in picked(list(frames), dataset.stride)]
+    found = places.at_once(lambda file: read_file("", readable(file), below(dataset.root, file)), files, dataset.root)
+    for file, data in zip(files, found, strict=True):
         if isinstance(data, Reject):
             raise FramesError(data.reason, f"{readable(file)}: {data.detail}")
         yield None, make(data)
