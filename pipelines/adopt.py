@@ -21,6 +21,7 @@ from visent.errors import UserError
 
 FOLDER = "retry"
 ADOPT_FILE = "adopt.json"
+PLAN_FILE = "plan.json"  # what a retry makes: the digest of each shard's work
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from manifests import files
 from manifests.dataset import DatasetFacts, has_facts, load_facts
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo, receipt_name, rejects_name
-from pipelines.adopt import Adoption, adopt, facts_kept, finish_begun, staged
+from pipelines.adopt import PLAN_FILE, Adoption, adopt, facts_kept, finish_begun, staged
 from pipelines.alone import alone
 from pipelines.dryrun import stop_if_dry
 from pipelines.job import JOB_FILE, Job, Retry, Work, check_version, job_from_facts
@@ -22,7 +22,6 @@ from pipelines.sources.base import Item, Unit
 from pipelines.tokenize import Summary, check_rejects, summarize, write_changed_facts
 from visent.errors import UserError, unknown
 
-PLAN_FILE = "plan.json"  # beside what is made: the digest of each shard's work
 STAGES = ("list", "read", "decode", "align")  # of rejects
 
 

@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTRUSTED = {f"visent.untrusted.{name}" for name in ("arrays", "documents", "films", "names")}
-LEAVES = {"visent", "visent.errors", "visent.progress", "visent.storage", "visent.untrusted", *UNTRUSTED}
+LEAVES = {f"visent.{name}" for name in ("errors", "progress", "staging", "storage", "untrusted")} | {
+    "visent",
+    *UNTRUSTED,
+}
 MAY_IMPORT = {
     "tokenizer": set(),
     "manifests": {"tokenizer.card"},
@@ -59,7 +62,8 @@ def test_package_imports_only_what_stands_below_it(package: str) -> None:
 
 
 COMMANDS = [
-    [], ["tokenize"], ["tokenize", "folder"], ["verify"], ["show"], ["manifest"], ["manifest", "show"], ["lineage"],
+    [], ["tokenize"], ["tokenize", "folder"], ["status"], ["verify"], ["show"], ["manifest"], ["manifest", "show"],
+    ["lineage"],
     ["diff"], ["export"], ["import"], ["plan"], ["plan", "folder"], ["plan", "simulate"],
     ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"], ["report"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],

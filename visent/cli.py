@@ -16,6 +16,7 @@ COMMANDS = {
     "tokenize": ("pipelines.cli", "tokenize", "Turn images, videos and annotated sets into shards of tokens."),
     "plan": ("pipelines.cli", "plan", "Say what tokenize would take: hours, bytes, shards, cost."),
     "sources": ("pipelines.cli", "sources", "List the datasets and layouts that tokenize reads."),
+    "status": ("pipelines.commands.status", "status", "Show how far datasets are, also while a job runs."),
     "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
     "diff": ("manifests.commands.corpora", "diff", "Compare two datasets or corpora: keys, codes, rejects."),
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),

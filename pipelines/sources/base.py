@@ -174,8 +174,17 @@ def cut_into_units(items: Iterable[Item], items_per_unit: int, holdout: float, g
 
 
 def _slices(split: str, items: Sequence[Item], items_per_unit: int, generation: int) -> Iterator[Unit]:
-    prefix = f"{split}-g{generation}" if generation else split
-    count = -(-len(items) // items_per_unit)
-    for i in range(count):
+    names = unit_names(split, -(-len(items) // items_per_unit), generation)
+    for i, name in enumerate(names):
         members = tuple(items[i * items_per_unit : (i + 1) * items_per_unit])
-        yield Unit(id=f"{prefix}-{i:05d}-of-{count:05d}", split=split, items=members)
+        yield Unit(id=name, split=split, items=members)
+
+
+def unit_names(split: str, count: int, generation: int = 0) -> list[str]:
+    """Returns the names of a split's units; those of a later generation say so.
+
+    >>> unit_names("train", 2, generation=1)
+    ['train-g1-00000-of-00002', 'train-g1-00001-of-00002']
+    """
+    prefix = f"{split}-g{generation}" if generation else split
+    return [f"{prefix}-{i:05d}-of-{count:05d}" for i in range(count)]
