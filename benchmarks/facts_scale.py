@@ -122,8 +122,11 @@ def make(folder: Path, count: int) -> None:
         "version": VERSION, "source": "webdataset", "roots": {"root": "/data/tars"}, "options": {}, "format": "parquet",
         "items_per_shard": 1, "holdout": 0.0, "annotate": [], "annotators": {}, "models": {}, "tokenizer": "default",
         "preset": schema.card.preset, "precision": schema.card.precision, "fingerprint": schema.card.fingerprint,
-        "augment": {"version": 1}, "listing": {"items": count, "sha256": hashlib.sha256(b"listing").hexdigest()},
+        "augment": {"version": 1}, "keys_sha256": hashlib.sha256(b"keys").hexdigest(),
     }  # fmt: skip
+    splits = {"train": count - max(count // 100, 1), "val": max(count // 100, 1)}
+    listing = {"items": count, "units": splits, "sha256": hashlib.sha256(b"listing").hexdigest()}
+    config["listing"] = {"generations": [listing]}
     (folder / JOB_FILE).write_text(json.dumps(config))
     digest = DatasetFacts(name=folder.name, schema=schema, shards=[], config=config).config_digest
     shards = []
