@@ -24,6 +24,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from manifests import files
 from pipelines.crew import crew, dismiss, fallen
 from pipelines.dofn import TokenizeUnit
 from pipelines.ending import WorkerDiedError, check_shards, death_of, ended, files_of, pictures_made
@@ -36,6 +37,7 @@ from pipelines.worklog import Totals
 from visent.errors import UserError
 
 POLL_SECONDS = 0.5
+ATTEMPTS = 4  # in which no shard gets made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +52,14 @@ class Ran:
 def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, poll: Callable[[], None]) -> Ran:
     """Runs the pipeline in a thread and calls `poll` twice a second until it ends.
 
-    Where a worker process of this machine dies, others make the shards that are left, as long as each time some more
-    get made: a shard that kills its worker stands at the end alone.
+    Where a worker process of this machine dies, others make the shards that are left, until that is in vain as often
+    as Dataflow tries: a shard that kills its worker each time is left alone at the end, and named.
 
     Raises:
         UserError: a worker met something the user can fix, or shards are missing; finished ones stay.
     """
     check_in_reach(job, options)
-    todo = list(works)
+    todo, in_vain = list(works), 0
     try:
         while True:
             try:
@@ -65,9 +67,11 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
                 return ran if len(todo) == len(works) else replace(ran, pictures=pictures_made(job, works, digest))
             except WorkerDiedError as death:
                 left = [work for work, file in zip(todo, files_of(job, todo), strict=True) if file in death.missing]
-                if len(left) == len(todo):
+                in_vain = in_vain + 1 if len(left) == len(todo) else 0
+                if in_vain == ATTEMPTS:
                     raise UserError(str(death)) from None
                 tell("worker died", failed=True, said=str(death))
+                files.remove_temporaries(job.out)
                 todo = left
     except KeyboardInterrupt:
         raise UserError(_interrupted(options)) from None
