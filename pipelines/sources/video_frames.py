@@ -20,6 +20,7 @@ Video = str | BufferedIOBase  # a path or URL, or an open file that can seek
 
 MAX_SHORT_SIDE = 512  # frames are reduced to this while reading, so that a clip of a 4K video fits in memory
 STUCK = 120.0  # seconds that opening or one read may take: a made-up index can lead in circles
+STUCK_REMOTE = 900.0  # longer than a bucket is asked again before the job ends: no video is to blame for that
 WIDEST_PIXEL = 8  # times the height; more is a damaged header
 CLOCK_TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
 SEEK_MARGIN = 2.0  # seconds before a span to seek to: a container's index orders frames as they are stored, not shown
@@ -78,9 +79,11 @@ def sampled(
 def _opened(video: Video) -> Iterator[Any]:
     if not isinstance(video, str):
         video.seek(0)
+    remote = isinstance(video, str) and places.is_url(video)
+    patience = STUCK_REMOTE if remote else STUCK
     with (
         places.openable(video) if isinstance(video, str) else nullcontext(video) as file,
-        av.open(file, metadata_errors="ignore", options=dict(OPENING), timeout=STUCK) as container,
+        av.open(file, metadata_errors="ignore", options=dict(OPENING), timeout=patience) as container,
     ):
         yield container
 
