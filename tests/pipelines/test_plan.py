@@ -1,6 +1,8 @@
 """Planning: what a probe sees, what follows from it, what prices make of it."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,22 @@ def test_what_is_no_plan_is_not_simulated(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
     done = CliRunner().invoke(visent, ["plan", "simulate", str(tmp_path / "plan.json")])
     assert isinstance(done.exception, UserError)
+
+
+def test_a_few_samples_of_each_tar_stand_for_all_of_them(tmp_path: Path, tiny: str) -> None:
+    (tmp_path / "tars").mkdir()
+    for number in range(3):
+        with tarfile.open(tmp_path / "tars" / f"{number}.tar", "w") as tar:
+            for sample in range(20):
+                data = picture_bytes(20 * number + sample)
+                entry = tarfile.TarInfo(f"{sample:03d}.png")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    done = CliRunner().invoke(visent, ["plan", "webdataset", "--root", str(tmp_path / "tars"), "--tokenizer", tiny,
+                                       "--probe", "12", "--json"])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    plan = json.loads(done.output[done.output.index("\n{") :])
+    assert plan["probe"]["looked_at"] == 12
+    assert plan["amounts"]["shards"] == 3
+    assert plan["amounts"]["source_bytes"] == sum(path.stat().st_size for path in (tmp_path / "tars").iterdir())
+    assert plan["rows"] == pytest.approx(60, abs=3), "tars of other lengths have as many more samples"
