@@ -10,7 +10,7 @@ from manifests.locate import LocatedError, at, line_of
 from manifests.task import KINDS, Task, read_task
 from manifests.values import check_choice, check_keys, check_positive, check_types, floats, table_of
 from visent.errors import UserError, unknown
-from visent.untrusted.documents import parse_toml
+from visent.untrusted.documents import is_shallow, parse_toml
 
 MANIFEST_VERSION = 1
 T = TypeVar("T")
@@ -243,13 +243,19 @@ def parse_text(text: str, path: str) -> Manifest:
         UserError: no TOML, or a key, name or value that is none; the message begins with file and line.
     """
     try:
-        return parse(parse_toml(text), path)
+        return parse(_shallow(parse_toml(text)), path)
     except ValueError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     except LocatedError as error:
         raise UserError(f"{path}:{line_of(text, error.path)}: {error}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    if not is_shallow(value):
+        raise ValueError("arrays or tables nested too deeply")
+    return value
 
 
 def parse(value: Mapping[str, Any], path: str) -> Manifest:

@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from visent.errors import unknown
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused by its header; the largest cameras stay below
+MAX_SCANS = 100  # of a JPEG; a progressive one has about 10, and a kilobyte can ask for an hour with thousands
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS decides
 Image.init()  # all of Pillow's formats; `open` with a list of them loads none by itself
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -81,6 +82,8 @@ def open_still(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError("too-large", str(error)) from error
     except Exception as error:  # a parser's error on a broken header may be of any type
         raise ImageError("damaged", str(error)) from error
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise ImageError("damaged", f"over {MAX_SCANS} scans, each over the whole picture")
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError("too-large", f"{width} x {height} pixels, more than {max_pixels}")

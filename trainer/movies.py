@@ -11,6 +11,7 @@ from PIL import Image
 
 from manifests import files
 from visent.errors import UserError
+from visent.untrusted.films import DECODING, OPENING
 
 Video = Literal["gif", "mp4"]
 _TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
@@ -30,10 +31,12 @@ def read_frames(path: str, most: int, fps: float, start: float = 0.0) -> list[UI
 
     frames: list[np.ndarray] = []
     try:
-        with av.open(path, metadata_errors="ignore") as container:
+        with av.open(path, metadata_errors="ignore", options=dict(OPENING)) as container:
             stream = container.streams.best("video")
             if stream is None or container.format.name in _TEXT:
                 raise UserError(f"{path} has no video: give a clip, such as .mp4, .mov, .webm or .gif")
+            if stream.codec_context is not None:
+                stream.codec_context.options = dict(DECODING)
             shape = float(getattr(stream, "sample_aspect_ratio", None) or 1)
             for time, frame in _timed(container, stream):
                 if time - start + _TOLERANCE >= len(frames) / fps:

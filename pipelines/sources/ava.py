@@ -1,6 +1,5 @@
 """AVA (Gu et al., AVA: A Video Dataset of Spatio-temporally Localized Atomic Visual Actions, 2018)."""
 
-import csv
 import io
 import re
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from pipelines.sources.dataset import option
 from pipelines.sources.files import below, readable
 from pipelines.sources.reading import parsed_once
 from pipelines.sources.video_clips import rows
-from pipelines.sources.video_lists import fields, first_there, lines, text, video_item, videos_in
+from pipelines.sources.video_lists import csv_rows, fields, first_there, lines, text, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from visent.errors import UserError
 
@@ -117,7 +116,7 @@ def _labels(path: str) -> Labels:
     """Reads rows of video, second, box, action and, since version 2.2, person."""
     labels: dict[str, dict[Moment, list[int]]] = defaultdict(dict)
     with places.open_file(path) as file:
-        for number, row in enumerate(csv.reader(io.TextIOWrapper(file, "utf-8", newline="")), 1):
+        for number, row in csv_rows(io.TextIOWrapper(file, "utf-8", newline=""), path):
             try:
                 video, second, *box, action = row[:7]
                 if not action:  # a second without anybody

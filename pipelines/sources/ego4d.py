@@ -52,6 +52,8 @@ class Ego4D(VideoDataset):
             if member != split:
                 continue
             length = entry.get("duration_sec") or seconds(below(self.root, path))
+            if not isinstance(length, (int, float)):
+                raise UserError(f"ego4d.json states for {uid} a duration of {str(length)[:40]!r}; fetch it again")
             meta = {"scenarios": entry["scenarios"]} if entry.get("scenarios") else {}
             for span in spans(length, self.seconds_per_item):
                 yield video_item(f"{uid}/{span[0]:05.0f}", path, path, meta, span=span)

@@ -1,6 +1,5 @@
 """Moments in Time (Monfort et al., 2018)."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipelines.sources.base import Item
-from pipelines.sources.video_lists import fields, lines, video_item, videos_in
+from pipelines.sources.video_lists import csv_rows, fields, lines, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
 from visent.errors import UserError
 
@@ -31,7 +30,7 @@ class Moments(VideoDataset):
         folder = FOLDERS[split]
         indices = category_indices(self.root)
         there = videos_in(self.root, folder)
-        for row in csv.reader(lines(self.root, f"{folder}Set.csv")):
+        for _, row in csv_rows(lines(self.root, f"{folder}Set.csv"), f"{folder}Set.csv"):
             if len(row) < 2:
                 raise UserError(f"{folder}Set.csv has the line {','.join(row)!r}, expected <path>,<label>,...")
             stem = os.path.splitext(row[0])[0]  # noqa: PTH122

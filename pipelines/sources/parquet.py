@@ -52,6 +52,9 @@ class Parquet(Table):
         except _DAMAGED:
             yield Item(key=key, files={"table": path}, size=size, reject="not-parquet")
             return
+        if sum(rows) > size or min(rows, default=0) < 0:  # a row with a picture has bytes
+            yield Item(key=key, files={"table": path}, size=size, reject="rows-overstated")
+            return
         self._columns(schema, readable(path))
         for first, last in _runs(rows):
             data = {"groups": [first, last], "row": sum(rows[:first]), "rows": sum(rows[first:last])}
@@ -106,11 +109,12 @@ def _unreadable(item: Item, first: int, end: int, error: Exception) -> Iterator[
 
 def _runs(rows: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Puts neighbouring row groups together: (first, last + 1)."""
-    first = 0
-    for group in range(len(rows)):
-        if sum(rows[first : group + 1]) >= ROWS_PER_ITEM or group == len(rows) - 1:
+    first = held = 0
+    for group, count in enumerate(rows):
+        held += count
+        if held >= ROWS_PER_ITEM or group == len(rows) - 1:
             yield first, group + 1
-            first = group + 1
+            first, held = group + 1, 0
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from pipelines.sources import places
@@ -56,7 +56,7 @@ class TFDS(Table):
     def _of_split(self, folder: str, name: str, info: Any) -> Iterator[Item]:
         first = 0
         for path, rows in zip(info.filepaths, info.shard_lengths, strict=True):
-            file = os.path.join(folder, Path(path).name)  # noqa: PTH118
+            file = os.path.join(folder, PurePath(path).name)  # noqa: PTH118
             size = places.size_of(below(self.root, file)) if places.exists(below(self.root, file)) else 0
             data = {"split": name, "row": first, "rows": rows}
             yield Item(key=f"{name}/{first:08d}", files={"records": file}, size=size, data=data)

@@ -64,6 +64,9 @@ def _records(file: BufferedIOBase, size: int) -> Iterator[bytes | Fault]:
             yield Fault(reason="file-cut", detail=f"{place}: the file ends inside", last=True)
             return
         if length > MAX_BYTES:
+            if size == sys.maxsize:  # packed: to pass over it is to unpack it, and it may be endless
+                yield Fault(reason="too-large", detail=f"{place}: {length} bytes", last=True)
+                return
             file.seek(length + _CRC.size, os.SEEK_CUR)
             yield Fault(reason="too-large", detail=f"{place}: {length} bytes")
             continue

@@ -12,7 +12,7 @@ from tokenizer.listing import readable
 from visent.untrusted.documents import is_shallow
 from visent.untrusted.names import stays_below
 
-MOST_TIMES = 200  # that a gzip may unpack to, of its own size; lists of annotations pack 10 to 40 times, zeros 1,000
+MOST_TIMES = 100  # that a gzip may unpack to, of its own size; lists of annotations pack 10 to 40 times, zeros 1,000
 _FREE = 64 << 20  # bytes that any gzip may unpack to
 _STEP = 1 << 20
 MOST_KEY = 4096  # characters
@@ -21,7 +21,7 @@ MOST_META = 16 << 20  # bytes of one row's
 
 def trusted(item: Item) -> Item:
     """Returns an item whose key is UTF-8, and that is a reject if one of its files leads out of the root."""
-    if not item.reject and outside(filter(None, _paths(item.files.values()))):  # "" is the root itself
+    if outside(filter(None, _paths(item.files.values()))):  # "" is the root itself
         item = replace(item, reject="outside-root")
     return item if _is_text(item.key) else replace(item, key=readable(item.key))
 
@@ -57,7 +57,7 @@ def gunzip(data: bytes) -> bytes:
     """Unpacks gzip, of one part or several, unless it is a bomb.
 
     Raises:
-        ValueError: it would unpack to more than 200 times its size, or is cut or damaged.
+        ValueError: it would unpack to more than 100 times its size, or is cut or damaged.
     """
     most = max(MOST_TIMES * len(data), _FREE)
     found = bytearray()

@@ -12,6 +12,7 @@ from pipelines.sources.files import readable
 from pipelines.sources.video_frames import Sample, Video, VideoError, sampled, seconds
 from visent.errors import UserError
 
+MOST_SPANS = 10_000  # of one video; a container may state any length, and the last span goes to its end
 PROBED = 200  # videos opened for the estimate
 
 
@@ -108,7 +109,8 @@ def span(item: Item) -> tuple[float, float | None]:
 
 def spans(length: float, seconds_each: float) -> list[list[float | None]]:
     """Cuts a video of so many seconds (0 for unknown) into spans; the last has no end, and up to a second more."""
-    count = max(math.ceil((length - 1.0) / seconds_each), 1)
+    whole = (length - 1.0) / seconds_each if math.isfinite(length) else 0.0
+    count = min(max(math.ceil(whole), 1), MOST_SPANS)
     starts = [n * seconds_each for n in range(count)]
     return [[start, end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
 

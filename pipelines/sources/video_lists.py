@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.sources import places
@@ -53,15 +53,27 @@ def table(root: str, paths: Sequence[str], columns: tuple[str, ...]) -> Iterator
 
     Raises: `UserError` for a header without one of them, or a row that is too short.
     """
-    rows = csv.reader(io.StringIO(text(root, *paths), newline=""))
-    header = next(rows, list(columns))
+    rows = csv_rows(io.StringIO(text(root, *paths), newline=""), paths[0])
+    _, header = next(rows, (1, list(columns)))
     missing = [column for column in columns if column not in header]
     if missing:
         raise UserError(f"{paths[0]}: no column {missing[0]!r} among {', '.join(header)}; fetch the file again")
-    for row in filter(None, rows):
+    for number, row in rows:
         if len(row) < len(header):
-            raise UserError(f"{paths[0]}, line {rows.line_num}: {len(row)} values for {len(header)} columns")
+            raise UserError(f"{paths[0]}, line {number}: {len(row)} values for {len(header)} columns")
         yield dict(zip(header, row, strict=False))
+
+
+def csv_rows(text: Iterable[str], where: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows of a CSV that hold something, each with the number of its line.
+
+    Raises: `UserError` for what is none: a value longer than any name, a byte of zero.
+    """
+    rows = csv.reader(text)
+    try:
+        yield from ((rows.line_num, row) for row in rows if row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{readable(where)}, line {rows.line_num}: no CSV ({error}); fetch the file again") from error
 
 
 def first_there(root: str, *paths: str) -> str | None:

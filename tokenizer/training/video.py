@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from tokenizer.images import ImageError
 from visent.errors import UserError
+from visent.untrusted.films import OPENING
 
 _SEEK_OVER = 4.0  # seconds between two wanted frames above which seeking is cheaper than decoding all between
 
@@ -88,7 +89,7 @@ class _Opened:
 
     def __enter__(self) -> Any:
         try:
-            self._container = self._av.open(str(self._path), metadata_errors="ignore")
+            self._container = self._av.open(str(self._path), metadata_errors="ignore", options=dict(OPENING))
         except (self._av.FFmpegError, OSError) as error:
             raise ImageError("no-video", f"{self._path}: {error}") from error
         if not self._container.streams.video:

@@ -1,6 +1,5 @@
 """`config.json` of a Llama folder: read in transformers' old and new layouts, written so that both read it."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any
 
 from trainer.config import ModelConfig
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 OURS = "visent"  # the key of what transformers has no field for; it keeps and ignores it
 _ONLY = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
@@ -57,7 +57,7 @@ def read_settings(folder: Path) -> Settings:
     """
     path = folder / "config.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _nothing_there(folder) from error
     except (OSError, ValueError) as error:

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 from trainer.exchange.tensors import Tensor
 from visent.errors import UserError
 from visent.progress import track
+from visent.untrusted.documents import parse_json
+from visent.untrusted.names import is_plain
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES: Mapping[str, Any] = {
@@ -61,10 +63,13 @@ def _index(folder: Path) -> dict[str, str]:
     if not path.is_file():
         raise _no_weights(folder)
     try:
-        files = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): str(file) for name, file in files.items()}
+        files = parse_json(path.read_bytes())["weight_map"]
+        named = {str(name): str(file) for name, file in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no index of safetensors files ({error!r}): fetch it again") from error
+    if wrong := next((file for file in named.values() if not is_plain(file)), None):
+        raise UserError(f"{path} names the file {wrong[:80]!r}, expected files beside it: fetch it again")
+    return named
 
 
 def _no_weights(folder: Path) -> UserError:
