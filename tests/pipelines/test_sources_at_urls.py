@@ -5,6 +5,7 @@ That every dataset gives the same is checked wherever the tests of the datasets 
 
 import io
 import random
+import re
 import tarfile
 import tracemalloc
 from collections import Counter
@@ -152,6 +153,18 @@ def test_a_picture_that_is_gone_is_a_reject(photos: Path) -> None:
     system.rm_file(inner)
     rejects = [one for one in source.examples(unit) if isinstance(one, Reject)]
     assert [(one.key, one.stage, one.reason) for one in rejects] == [("003", "read", "missing")]
+
+
+_LOCAL = re.compile(
+    r"\bPath\(|(?<![\w.])open\(|os\.(stat|listdir|scandir|walk)\(|os\.path\.(exists|isdir|isfile|getsize)\(|\.glob\("
+)
+
+
+def test_no_source_asks_for_files_by_itself() -> None:
+    for path in sorted((Path(__file__).resolve().parents[2] / "pipelines" / "sources").glob("*.py")):
+        found = [line for line in path.read_text(encoding="utf-8").splitlines() if _LOCAL.search(line)]
+        allowed = path.name == "places.py" or all("(copy, name)" in line for line in found)
+        assert allowed, f"{path.name}: use pipelines/sources/places.py in {found}"
 
 
 # an open file
