@@ -173,8 +173,8 @@ class Checkpoints:
         last = self._manager.latest_step()
         begins = "from the beginning" if last is None else f"from step {last}, which is whole"
         raise UserError(
-            f"checkpoint of step {step} cannot be written to {self.folder} ({_reason(error)}): free space or make it "
-            f"writable, then run the same command again: it goes on {begins}"
+            f"checkpoint of step {step} cannot be written to {self.folder} ({_reason(error)}): {_mend(error)}, then run "
+            f"the same command again: it goes on {begins}"
         ) from error
 
     def facts(self) -> RunFacts:
@@ -249,12 +249,20 @@ def _place(folder: str | Path) -> str:
     return str(folder)
 
 
+def _code(error: Exception) -> int:
+    """Returns the operating system's number of an error, 0 where it is none of its own."""
+    found = _ERRNO.search(str(error))
+    return int(found.group(1)) if found else getattr(error, "errno", None) or 0
+
+
+def _mend(error: Exception) -> str:
+    return "free space or make it writable" if _code(error) > 0 else "look at the network and the storage"
+
+
 def _reason(error: Exception) -> str:
     """Returns the operating system's words for it where it has some, or the first line of the error."""
-    found = _ERRNO.search(str(error))
-    code = int(found.group(1)) if found else getattr(error, "errno", None) or 0
-    if code > 0:
-        return os.strerror(code)
+    if _code(error) > 0:
+        return os.strerror(_code(error))
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 

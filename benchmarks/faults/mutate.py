@@ -9,6 +9,8 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 
+from benchmarks.faults.inside import unpacked
+
 EXTREMES = (
     0,
     1,
@@ -42,6 +44,15 @@ Random = random.Random
 def mutated(data: bytes, seed: str, others: Sequence[bytes]) -> tuple[bytes, str]:
     """Returns a damaged copy of a file and how it was damaged; `others` are files to splice with."""
     chance = Random(seed)
+    inside = unpacked(data) if chance.random() < 0.5 else None
+    if inside is not None:
+        how: list[str] = []
+        return inside(lambda part: _damaged(part, chance, others, how)), f"inside: {' '.join(how)}"
+    way: list[str] = []
+    return _damaged(data, chance, others, way), way[0]
+
+
+def _damaged(data: bytes, chance: Random, others: Sequence[bytes], how: list[str]) -> bytes:
     text = _is_text(data)
     ways = [*BYTES, *(TEXTS * 4 if text else ())]
     names = []
@@ -49,7 +60,8 @@ def mutated(data: bytes, seed: str, others: Sequence[bytes]) -> tuple[bytes, str
         way = chance.choice(ways)
         data = way(data, chance, others)
         names.append(way.__name__.strip("_"))
-    return data, "+".join(names)
+    how.append("+".join(names))
+    return data
 
 
 def _is_text(data: bytes) -> bool:

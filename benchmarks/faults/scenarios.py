@@ -96,6 +96,12 @@ def tokenize_arguments(photos: Path | str, tokenizer: Path, out: str, *more: str
             "--items-per-shard", "8", *more]  # fmt: skip
 
 
+def train_arguments(manifest: str, out: str) -> list[str]:
+    """Returns the command that every scenario of training runs: fourteen steps, each with a checkpoint."""
+    settings = [part for setting in TRAINING for part in ("--set", setting)]
+    return ["train", "tiny", "--manifest", manifest, "--out", out, *settings]
+
+
 def visent(arguments: Sequence[str]) -> None:
     """Runs a command that must succeed."""
     subprocess.run([sys.executable, "-m", "visent", *arguments], cwd=ROOT, check=True, capture_output=True)
@@ -119,7 +125,6 @@ def scenarios(inputs: Inputs) -> list[Scenario]:
     def manifest(folder: Path, name: str = "manifest.toml") -> str:
         return str(folder / "corpus" / name)
 
-    settings = [part for setting in TRAINING for part in ("--set", setting)]
     rows, views = ("photos",), ("corpus/photos",)
     return [
         Scenario(name="tokenize", prepare=nothing, arguments=tokenizing(), results=_of(rows), datasets=rows),
@@ -133,8 +138,8 @@ def scenarios(inputs: Inputs) -> list[Scenario]:
                  arguments=lambda folder: ["verify", str(folder / "corpus" / "photos")]),
         Scenario(name="manifest lock", prepare=corpus,
                  arguments=lambda folder: ["manifest", "lock", manifest(folder)], results=lines_of),
-        Scenario(name="train", prepare=nothing, results=_of_run, arguments=lambda folder: [
-            "train", "tiny", "--manifest", str(inputs.manifest), "--out", str(folder / "run"), *settings]),
+        Scenario(name="train", prepare=nothing, results=lambda folder: of_run(str(folder / "run")),
+                 arguments=lambda folder: train_arguments(str(inputs.manifest), str(folder / "run"))),
     ]  # fmt: skip
 
 
@@ -155,14 +160,14 @@ def of_dataset(folder: str) -> dict[str, str]:
     return {**digests, "dataset.json": _digest(json.dumps(facts, sort_keys=True).encode())}
 
 
-def _of_run(folder: Path) -> dict[str, str]:
-    """Returns every loss, and the sha256 of the last checkpoint's parameters and optimizer state."""
+def of_run(folder: str) -> dict[str, str]:
+    """Returns every loss of a run in a folder or bucket, and the sha256 of its last checkpoint's parameters."""
     import jax
 
     from trainer.run_folder import open_run
 
-    run = open_run(str(folder / "run"))
-    lines = (json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines())
+    run = open_run(folder)
+    lines = (json.loads(line) for line in files.read_bytes(files.join(folder, "metrics.jsonl")).splitlines())
     losses = {str(line["step"]): repr(line["loss"]) for line in lines}
     leaves = jax.tree.leaves(run.params())
     return {**losses, "step": str(run.step), "parameters": _digest(b"".join(leaf.tobytes() for leaf in leaves))}

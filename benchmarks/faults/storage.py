@@ -15,107 +15,145 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from benchmarks.faults.buckets import Bucket, Scheme, bucket, here
 from benchmarks.faults.kills import FAULTS, compare
 from benchmarks.faults.proxy import KINDS, Fault, Operation, each
-from benchmarks.faults.scenarios import MANIFEST, ROOT, TRAINING, Inputs, half_shards, of_dataset, tokenize_arguments
+from benchmarks.faults.scenarios import (
+    MANIFEST,
+    ROOT,
+    Inputs,
+    half_shards,
+    of_dataset,
+    of_run,
+    tokenize_arguments,
+    train_arguments,
+)
 from manifests import files
 
 PICTURES = 9  # the first of them; with the broken ones, two shards
 AT_ONCE = 4  # buckets
 LIMIT_SECONDS = 300.0  # for a command that takes some ten
 LASTING = ("status", "drop", "hang")
+TRIES = 4  # of a training run that stops
 RATE = 0.05  # of each kind of fault at each operation, where all come together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A fresh bucket, the faults that it has, and whether they end before the commands do."""
+    """A fresh bucket, the faults that it has, and what is done in it while it has them."""
 
     scheme: Scheme
-    kind: Literal["passing", "lasting", "all kinds together"]
+    kind: Literal["passing", "lasting", "mixed", "mixed, training"]
     faults: tuple[Fault, ...]
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the commands leave in a healthy bucket, and what they ask of it."""
+
+    dataset: Mapping[str, str]
+    run: Mapping[str, str]  # empty where checkpoints cannot lie: they lie in Google's buckets only
+    operations: tuple[Operation, ...]
 
 
 def campaign(inputs: Inputs, seed: int, mixed: int, report: Callable[[str], None]) -> dict[str, dict[str, int]]:
     """Runs all commands under every fault, `mixed` times under all of them together, and counts what went wrong."""
     results: dict[str, Counter[str]] = {}
     for scheme in get_args(Scheme):
-        expected, operations = undisturbed(inputs, scheme)
-        trials = [*_each_fault(scheme, operations), *_together(scheme, seed, mixed)]
+        expected = undisturbed(inputs, scheme)
+        chosen = trials(scheme, expected, seed, mixed)
         with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
-            running = {pool.submit(run, inputs, trial, expected): trial for trial in trials}
+            running = {pool.submit(run, inputs, trial, expected): trial for trial in chosen}
             for number, done in enumerate(as_completed(running), 1):
                 counts, complaints = done.result()
-                results.setdefault(f"{scheme}://, {running[done].kind}", Counter()).update(counts)
-                report(f"{scheme}://: {number}/{len(trials)} buckets")
-                report("".join(f"  {running[done].faults}: {complaint}\n" for complaint in complaints).rstrip())
-    return {name: {column: counts[column] for column in _none()} for name, counts in results.items()}
+                results.setdefault(f"{scheme}://, {running[done].kind}", _none()).update(counts)
+                report(f"{scheme}://: {number}/{len(chosen)} buckets")
+                for complaint in complaints:
+                    report(f"  {running[done]}: {complaint}")
+    return {name: dict(counts) for name, counts in results.items()}
 
 
-def _each_fault(scheme: Scheme, operations: Sequence[Operation]) -> list[Trial]:
-    """Returns a trial for every kind at every operation; the three statuses share one, by chance."""
-    trials = []
-    for operation in operations:
+def trials(scheme: Scheme, expected: Expected, seed: int, mixed: int) -> list[Trial]:
+    """Returns one for every kind at every operation (statuses share it, by chance), and those of all together."""
+    chosen = []
+    for operation in expected.operations:
         for kind in KINDS:
             if kind == "short" and operation != "read":
                 continue
             shares = ((429, 1 / 3), (500, 1 / 2), (503, 1.0)) if kind == "status" else ((503, 1.0),)
-            rules = tuple(
-                Fault(kind=kind, operation=operation, status=status, rate=rate, most=1) for status, rate in shares
-            )
-            trials.append(Trial(scheme=scheme, kind="passing", faults=rules))
+            rules = (Fault(kind=kind, operation=operation, status=code, rate=rate, most=1) for code, rate in shares)
+            chosen.append(Trial(scheme=scheme, kind="passing", faults=tuple(rules)))
             if kind in LASTING:
                 rule = Fault(kind=kind, operation=operation, most=None)
-                trials.append(Trial(scheme=scheme, kind="lasting", faults=(rule,)))
-    return trials
-
-
-def _together(scheme: Scheme, seed: int, count: int) -> list[Trial]:
+                chosen.append(Trial(scheme=scheme, kind="lasting", faults=(rule,)))
     chance = random.Random(f"{seed}/{scheme}")
-    seeds = (chance.getrandbits(32) for _ in range(count))
-    return [Trial(scheme=scheme, kind="all kinds together", faults=tuple(each(RATE)), seed=seed) for seed in seeds]
+    kinds: tuple[Any, ...] = ("mixed", "mixed, training") if expected.run else ("mixed",)
+    for kind in kinds * mixed:
+        chosen.append(Trial(scheme=scheme, kind=kind, faults=tuple(each(RATE)), seed=chance.getrandbits(32)))
+    return chosen
 
 
-def undisturbed(inputs: Inputs, scheme: Scheme) -> tuple[dict[str, str], list[Operation]]:
-    """Returns what the commands leave in a healthy bucket, and the operations that they ask of it."""
-    counts = _none()
+def undisturbed(inputs: Inputs, scheme: Scheme) -> Expected:
+    """Returns what the commands leave in a healthy bucket."""
     with bucket(scheme) as served, here(served):
         _upload(inputs, served.url)
         served.proxy.reset()
         for command in _commands(inputs, served.url):
-            done = _visent(served, command, counts)
-            if done.returncode:
-                raise SystemExit(f"{scheme}: {command} fails undisturbed: {done.stderr}")
-        return _results(served.url), sorted(served.proxy.requests)  # type: ignore[arg-type]
+            _visent(served, command, check=True)
+        operations: Any = sorted(served.proxy.requests)
+        if scheme == "gs":
+            _visent(served, _training(served.url), check=True)
+        made = of_run(f"{served.url}/run") if scheme == "gs" else {}
+        return Expected(dataset=_results(served.url), run=made, operations=tuple(operations))
 
 
-def run(inputs: Inputs, trial: Trial, expected: Mapping[str, str]) -> tuple[dict[str, int], list[str]]:
-    """Runs the commands in a bucket with faults; returns the counts, and what the commands that failed said."""
+def run(inputs: Inputs, trial: Trial, expected: Expected) -> tuple[Counter[str], list[str]]:
+    """Makes one trial; returns the counts, and what was said where nothing should have been."""
     counts, complaints = _none(), []
     with bucket(trial.scheme, seed=trial.seed) as served, here(served):
         _upload(inputs, served.url)
-        served.proxy.reset(trial.faults, trial.seed)
-        commands = _commands(inputs, served.url)
-        if trial.kind == "lasting":
-            done = _visent(served, commands[0], counts)
-            if served.proxy.injected and not _is_one_line(done):
-                complaints.append(f"{commands[0]}: exit status {done.returncode}, {done.stderr[-1500:]}")
-            _heal(served, counts)
+        if trial.kind == "mixed, training":
+            complaints += _train(inputs, served, trial, counts)
+            compare(expected.run, of_run(f"{served.url}/run"), counts)
+        else:
+            complaints += _tokenize(inputs, served, trial, counts)
+            compare(expected.dataset, _results(served.url), counts)
             counts["half_shards"] += half_shards(f"{served.url}/corpus/photos")
-        elif trial.kind == "all kinds together" and trial.scheme == "gs":
-            commands.append(_training(served.url))  # checkpoints lie in Google's buckets only
-        for command in commands:
-            done = _visent(served, command, counts)
-            if done.returncode:
-                complaints.append(f"{command}: exit status {done.returncode}, {done.stderr[-1500:]}")
-        _heal(served, counts)
-        _judge(served.url, expected, counts)
     counts["failures"] += len(complaints)
-    return dict(counts), complaints
+    return counts, complaints
+
+
+def _tokenize(inputs: Inputs, served: Bucket, trial: Trial, counts: Counter[str]) -> list[str]:
+    """Runs the commands under passing faults; lasting ones end, once the first command has seen them."""
+    served.proxy.reset(trial.faults, trial.seed)
+    commands, complaints = _commands(inputs, served.url), []
+    if trial.kind == "lasting":
+        complaints += _complaint(_visent(served, commands[0], counts), may_refuse=True)
+        _heal(served, counts)
+        counts["half_shards"] += half_shards(f"{served.url}/corpus/photos")
+    for command in commands:
+        complaints += _complaint(_visent(served, command, counts))
+    _heal(served, counts)
+    return complaints
+
+
+def _train(inputs: Inputs, served: Bucket, trial: Trial, counts: Counter[str]) -> list[str]:
+    """Trains under all faults; a checkpoint that could not be written ends the command, and the same one goes on."""
+    for command in _commands(inputs, served.url):
+        _visent(served, command, check=True)
+    served.proxy.reset(trial.faults, trial.seed)
+    complaints, done = [], None
+    for again in range(TRIES):
+        done = _visent(served, _training(served.url), counts)
+        if done.returncode == 0:
+            break
+        counts["run_again"] += 1
+        complaints += _complaint(done, may_refuse=again + 1 < TRIES)
+    _heal(served, counts)
+    return complaints
 
 
 def _heal(served: Bucket, counts: Counter[str]) -> None:
@@ -136,35 +174,34 @@ def _commands(inputs: Inputs, url: str) -> list[list[str]]:
 
 
 def _training(url: str) -> list[str]:
-    settings = [part for setting in TRAINING for part in ("--set", setting)]
-    return ["train", "tiny", "--manifest", f"{url}/corpus/manifest.toml", "--out", f"{url}/run", *settings]
+    return train_arguments(f"{url}/corpus/manifest.toml", f"{url}/run")
 
 
 def _results(url: str) -> dict[str, str]:
-    lock = files.read_bytes(f"{url}/corpus/manifest.lock.json").decode()
-    return {**of_dataset(f"{url}/corpus/photos"), "lock": lock}
+    """Returns what lies in the bucket; a lost file of facts or a lost lock is lost."""
+    try:
+        lock = files.read_bytes(f"{url}/corpus/manifest.lock.json").decode()
+        return {**of_dataset(f"{url}/corpus/photos"), "lock": lock}
+    except FileNotFoundError:
+        return {}
 
 
-def _is_one_line(done: "subprocess.CompletedProcess[str]") -> bool:
-    """Says whether a command ended well, or with one line that says what is wrong."""
+def _complaint(done: "subprocess.CompletedProcess[str]", may_refuse: bool = False) -> list[str]:
+    """Returns what is to be said of a command that did not end well, nor, where it may, with one line of error."""
     last = done.stderr.strip().splitlines()[-1:] or [""]
-    return done.returncode == 0 or (done.returncode == 1 and last[0].startswith("error: "))
+    if done.returncode == 0 or (may_refuse and done.returncode == 1 and last[0].startswith("error: ")):
+        return []
+    return [f"{done.args[3:]}: exit status {done.returncode}, {done.stderr[-1500:]}"]
 
 
 def _none() -> Counter[str]:
-    return Counter(faults=0, commands=0, **dict.fromkeys(FAULTS, 0))
+    return Counter(faults=0, commands=0, run_again=0, **dict.fromkeys(FAULTS, 0))
 
 
-def _judge(url: str, expected: Mapping[str, str], counts: Counter[str]) -> None:
-    counts["half_shards"] += half_shards(f"{url}/corpus/photos")
-    try:
-        found = _results(url)
-    except FileNotFoundError:
-        found = {}
-    compare(expected, found, counts)
-
-
-def _visent(served: Bucket, command: Sequence[str], counts: Counter[str]) -> "subprocess.CompletedProcess[str]":
+def _visent(
+    served: Bucket, command: Sequence[str], counts: Counter[str] | None = None, check: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    counts = Counter() if counts is None else counts
     counts["commands"] += 1
     line = [sys.executable, "-m", "visent", *command]
     try:
@@ -176,4 +213,6 @@ def _visent(served: Bucket, command: Sequence[str], counts: Counter[str]) -> "su
         counts["hangs"] += 1
         return subprocess.CompletedProcess(line, 124, "", f"hangs: {error.stderr!r}")
     counts["tracebacks"] += "Traceback" in done.stderr
+    if check and done.returncode:
+        raise SystemExit(f"{line} fails undisturbed: {done.stderr}")
     return done
