@@ -8,7 +8,7 @@ from pathlib import Path
 Trial = tuple[str, Callable[[], str]]  # what is tried, and the action; it returns the problem, or nothing
 
 # Shared libraries of the slim base image. Everything else has to come with the wheels.
-SYSTEM = r"ld-linux|lib(c|m|mvec|dl|rt|pthread|util|resolv|gcc_s|stdc\+\+|z|bz2|lzma|ffi|ssl|crypto|uuid|sqlite3)\.so"
+SYSTEM = r"ld-linux|lib(c|m|mvec|dl|rt|pthread|util|resolv|gcc_s|stdc\+\+|z|bz2|lzma|ffi|ssl|crypto|uuid|sqlite3|nss_\w+)\.so"
 LIBRARIES = f"""
 import importlib, re, sys
 for name in sys.argv[1:]:

@@ -10,7 +10,7 @@ from tokenizer.cache import fetch_once
 from tokenizer.card import CARD_FILE, PRETRAINED
 from visent.errors import UserError
 
-REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w./-]+)?")
+REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?(/[\w./-]+)?")  # owner/repository@revision/part
 
 
 def locate(name_or_path: str | Path) -> Path:
@@ -32,7 +32,7 @@ def locate(name_or_path: str | Path) -> Path:
     known = ", ".join(sorted(p.parent.name for p in PRETRAINED.glob(f"*/{CARD_FILE}")))
     raise UserError(
         f"no tokenizer at {name!r}: expected a name ({known}), a folder with {CARD_FILE}, a checkpoint, a URL such as "
-        "gs://bucket/vqvae, or a Hugging Face id such as amused/amused-256"
+        "gs://bucket/vqvae, or a Hugging Face id such as amused/amused-256 (amused/amused-256@main for a revision)"
     )
 
 
@@ -86,7 +86,10 @@ def _files() -> tuple[str, ...]:
 
 
 def _from_hub(name: str) -> Path:
-    """Returns the snapshot of a repository in Hugging Face's own cache; only the files of a tokenizer are fetched."""
+    """Returns the snapshot of a repository in Hugging Face's own cache; only the files of a tokenizer are fetched.
+
+    Without `@revision` that is the newest; a dataset's card tells by its sha256 whether two are the same.
+    """
     try:
         from huggingface_hub import errors, snapshot_download
     except ImportError as error:
@@ -97,17 +100,19 @@ def _from_hub(name: str) -> Path:
     from tokenizer.checkpoints.files import SUBFOLDERS
 
     owner, repo, *inside = name.split("/")
+    repo, _, revision = repo.partition("@")
     below = "/".join(inside)
     places = [*([below] if below else []), *("/".join(filter(None, (below, sub))) for sub in SUBFOLDERS)]
     patterns = [f"{place}/{file}" for place in places for file in _files()] + ([below] if below else list(_files()))
     try:
-        snapshot = Path(snapshot_download(f"{owner}/{repo}", allow_patterns=patterns))
+        snapshot = Path(snapshot_download(f"{owner}/{repo}", revision=revision or None, allow_patterns=patterns))
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
+        named = f" --revision {revision}" if revision else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"no file or folder {name!r}, and it cannot be fetched as a Hugging Face id: {type(error).__name__}: "
             f"{reason} Expected a repository that is cached or reachable (HF_HUB_OFFLINE is "
-            f"{os.environ.get('HF_HUB_OFFLINE', 'not set')}); fetch it with `hf download {owner}/{repo}` where there "
+            f"{os.environ.get('HF_HUB_OFFLINE', 'not set')}); fetch it with `hf download {owner}/{repo}{named}` where there "
             "is a network, or give a local path"
         ) from error
     place = snapshot / below

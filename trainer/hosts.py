@@ -275,7 +275,7 @@ class _Witness:
 
     def __enter__(self) -> "_Witness":
         command = [sys.executable, "-S", "-E", "-c", _WITNESS]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)  # nosec B603
         return self
 
     def say(self, words: str) -> None:

@@ -106,6 +106,18 @@ def test_a_cached_repository_is_loaded_offline(hub: Path) -> None:
     assert card.about == {"read from": "pytorch_model.bin (muse layout)"}
 
 
+def test_a_revision_of_a_repository_can_be_named(hub: Path) -> None:
+    write(made(PLAIN), "muse", hub)
+    older = hub.with_name("b" * 40)
+    write(made(PLAIN, seed=1), "muse", older)
+    (hub.parents[1] / "refs" / "v1").write_text("b" * 40)
+    assert same(open_tokenizer(f"{REPO}@v1")[0], made(PLAIN, seed=1))
+    assert same(open_tokenizer(f"{REPO}@{'b' * 40}")[0], made(PLAIN, seed=1))
+    assert same(open_tokenizer(REPO)[0], made(PLAIN))
+    with pytest.raises(UserError, match="hf download someone/vqgan --revision v2"):
+        load_card(f"{REPO}@v2")
+
+
 @pytest.mark.parametrize("inside", ["vqvae", "vqvae/diffusion_pytorch_model.safetensors"])
 def test_a_part_of_a_repository_can_be_named(hub: Path, inside: str) -> None:
     write(made(PLAIN), "diffusers", hub / "vqvae")

@@ -1,7 +1,7 @@
 """torch's `.bin`, `.pt` and `.ckpt` files, without torch: the zip archive of today and the stream from before 1.6."""
 
 import io
-import pickle
+import pickle  # nosec B403 # its error alone
 import struct
 import zipfile
 from collections.abc import Callable, Mapping

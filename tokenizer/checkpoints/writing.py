@@ -1,7 +1,7 @@
 """Writes a checkpoint in any layout that can hold it."""
 
 import json
-import pickle
+import pickle  # nosec B403 # writes; nothing is read with it
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -135,7 +135,7 @@ def _run(step: Step, cache: Path) -> tuple[float, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1",
     }
     command = [sys.executable, "-m", "visent", *step.arguments]
-    result = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, env=environment)
+    result = subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE, env=environment)  # nosec B603
     print(result.stdout, end="", flush=True)
     if result.returncode:
         raise UserError(f"the demo stopped at `{command_line(step)}`: its message stands above; mend it and run again")
