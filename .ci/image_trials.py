@@ -7,8 +7,9 @@ from pathlib import Path
 
 Trial = tuple[str, Callable[[], str]]  # what is tried, and the action; it returns the problem, or nothing
 
-# Shared libraries of the slim base image. Everything else has to come with the wheels.
-SYSTEM = r"ld-linux|lib(c|m|mvec|dl|rt|pthread|util|resolv|gcc_s|stdc\+\+|z|bz2|lzma|ffi|ssl|crypto|uuid|sqlite3|nss_\w+)\.so"
+# Shared libraries of the slim base image (glibc's, and what it has for Python): all others have to come with wheels.
+GLIBC = r"ld-linux|lib(c|m|mvec|dl|rt|pthread|util|resolv|nss_\w+)\.so"
+SYSTEM = GLIBC + r"|lib(gcc_s|stdc\+\+|z|bz2|lzma|ffi|ssl|crypto|uuid|sqlite3)\.so"
 LIBRARIES = f"""
 import importlib, re, sys
 for name in sys.argv[1:]:

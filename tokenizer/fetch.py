@@ -112,8 +112,8 @@ def _from_hub(name: str) -> Path:
         raise UserError(
             f"no file or folder {name!r}, and it cannot be fetched as a Hugging Face id: {type(error).__name__}: "
             f"{reason} Expected a repository that is cached or reachable (HF_HUB_OFFLINE is "
-            f"{os.environ.get('HF_HUB_OFFLINE', 'not set')}); fetch it with `hf download {owner}/{repo}{named}` where there "
-            "is a network, or give a local path"
+            f"{os.environ.get('HF_HUB_OFFLINE', 'not set')}); fetch it with `hf download {owner}/{repo}{named}` where "
+            "there is a network, or give a local path"
         ) from error
     place = snapshot / below
     if not place.exists():
