@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import time
 from typing import Any
 
 from visent.errors import UserError, unknown
@@ -30,32 +31,24 @@ def _form() -> str:
 
 
 def keep_quiet() -> None:
-    """Keeps what Beam logs off the screen of a local run, and puts our own events there where they are asked for.
+    """Keeps what Beam logs off the screen of a local run.
 
     Beam's import warns of parts nobody needs, and its errors come as tracebacks. VISENT_TRACEBACK shows them.
 
     Raises: `UserError` when VISENT_LOG is none of its forms.
     """
-    form = _form()
-    if form and not _log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s" if form == "json" else "%(asctime)s %(message)s"))
-        _log.addHandler(handler)
-        _log.setLevel(logging.INFO)
-        _log.propagate = False
-    if os.environ.get("VISENT_TRACEBACK"):
-        return
-    if form:
-        logging.getLogger().setLevel(logging.CRITICAL + 1)
-    else:
+    _form()
+    if not os.environ.get("VISENT_TRACEBACK"):
         logging.disable(logging.CRITICAL)
 
 
 def tell(event: str, *, failed: bool = False, **fields: Any) -> None:
     """Logs an event with its fields, JSON values."""
-    level = logging.ERROR if failed else logging.INFO
-    if _log.isEnabledFor(level):
-        _log.log(level, "%s", _plain(event, fields) if _form() == "plain" else _json(event, fields))
+    form = _form()
+    if form:
+        print(_plain(event, fields) if form == "plain" else _json(event, fields), file=sys.stderr, flush=True)
+    else:
+        _log.log(logging.ERROR if failed else logging.INFO, "%s", _json(event, fields))
 
 
 def _json(event: str, fields: dict[str, Any]) -> str:
@@ -63,9 +56,9 @@ def _json(event: str, fields: dict[str, Any]) -> str:
 
 
 def _plain(event: str, fields: dict[str, Any]) -> str:
-    """Writes `event: name value, name value`; what is empty is left out."""
+    """Writes `time event: name value, name value`; what is empty is left out."""
     told = (f"{name} {_value(value)}" for name, value in fields.items() if value not in ("", None, {}, 0))
-    return f"{event}: {', '.join(told)}"
+    return f"{time.strftime('%H:%M:%S')} {event}: {', '.join(told)}"
 
 
 def _value(value: Any) -> str:

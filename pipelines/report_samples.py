@@ -34,7 +34,7 @@ class Origin:
     def squares(self, unit: str, keys: Collection[str]) -> dict[str, Squares]:
         """Returns the squares of those of the keys that the source still gives; what networks draw is left out."""
         look = replace(self.job.look, annotate=tuple(filter(DRAWN.__contains__, self.job.annotate)))
-        wanted, found = set(keys), {}
+        wanted, found = set(keys), dict[str, Squares]()
         for example in islice(self.job.source.examples(self.units[unit]), 4 * FIRST):
             if isinstance(example, Example) and example.key in wanted:
                 wanted.discard(example.key)
@@ -95,7 +95,8 @@ def _sample(row: Row, split: str, coder: Tokenizer, original: Squares | None) ->
 
 def _few(values: np.ndarray) -> np.ndarray:
     """Takes evenly spaced frames of a clip."""
-    return values[np.unique(np.linspace(0, len(values) - 1, min(FRAMES, len(values))).round().astype(int))]
+    few: np.ndarray = values[np.unique(np.linspace(0, len(values) - 1, min(FRAMES, len(values))).round().astype(int))]
+    return few
 
 
 def _places(facts: DatasetFacts, count: int) -> Iterator[tuple[ShardInfo, list[int]]]:

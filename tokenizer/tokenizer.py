@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int, UInt8, UInt16
 
 from tokenizer.card import TokenizerCard
+from tokenizer.devices import held_by_each, mesh_over, spread
 from tokenizer.vqgan import VQGAN
 
 CPU_BATCH_SIZE = 8  # the fastest on two CPU cores, see benchmarks/tokenizer_encode.py
 FULL_RESOLUTION_BATCH_SIZE = 4  # on a CPU: as fast for networks that fold no pixels, and half a gigabyte each
 ACCELERATOR_BATCH_SIZE = 64  # fills a GPU at 256 x 256 pixels
-DEVICES = "devices"  # the axis that pictures are spread over
 AHEAD = 1  # batches that run beside the oldest: a CPU's cores, or the way to and from a GPU, stay busy
 
 
@@ -28,8 +28,7 @@ class Tokenizer:
     Every call runs the same compiled program over batches of `batch_size`, the last one padded, so the codes of an
     image depend on that image alone. The network computes in the card's precision.
 
-    With several `devices` each holds the network and takes an equal part of every batch, in a program compiled once
-    for all; a device's part is as large as the batch of one device alone, so its codes are the same.
+    With several `devices` each takes an equal part of every batch, see `tokenizer.devices`.
     """
 
     def __init__(
@@ -41,10 +40,9 @@ class Tokenizer:
     ) -> None:
         self.card = card
         self.batch_size = (batch_size or _usual_batch_size(model)) * max(len(devices), 1)
-        self._mesh = Mesh(np.array(devices), (DEVICES,)) if len(devices) > 1 else None
+        self._mesh = mesh_over(devices)
         self._graph, state = nnx.split(model.at(card.precision))
-        whole = None if self._mesh is None else NamedSharding(self._mesh, PartitionSpec())
-        self._state = state if whole is None else jax.device_put(state, whole)
+        self._state = state if self._mesh is None else held_by_each(state, self._mesh)
 
     def encode(self, images: UInt8[np.ndarray, "n s s 3"]) -> UInt16[np.ndarray, "n t"]:
         """Returns the codes of square RGB images of the card's size, row by row."""
@@ -117,9 +115,7 @@ def _compiled(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., 
 
 
 def _spread(function: Callable[..., Any], mesh: Mesh, graph: Any, state: Any, values: Any) -> Any:
-    whole, parts = PartitionSpec(), PartitionSpec(DEVICES)
-    own = functools.partial(function, graph)
-    return jax.shard_map(own, mesh=mesh, in_specs=(whole, parts), out_specs=parts, check_vma=False)(state, values)
+    return spread(functools.partial(function, graph), mesh)(state, values)
 
 
 def _encode(graph: Any, state: Any, images: UInt8[Array, "n s s 3"]) -> UInt16[Array, "n t"]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from pipelines.annotate.canvas import canvas_side, inside, placed, taken
 from pipelines.annotate.models import ModelFile
 from tokenizer.checkpoints.tensors import read_safetensors
+from tokenizer.devices import on_all_devices
 from visent.errors import UserError
 
 FILES = (
@@ -21,6 +22,7 @@ FILES = (
 )
 BLOCKS = 3  # in each of the two local branches
 HEADS = 4  # of the attention
+BATCH = 4  # pictures on each device
 PARAMETERS = 161
 
 Tensors = Mapping[str, Array]
@@ -29,11 +31,12 @@ Tensors = Mapping[str, Array]
 class IAT:
     """A light network, trained on LOL: a pixel is scaled and shifted, then all colours mixed and raised to a power."""
 
-    batch_size = 4
     exact = False
 
     def __init__(self, tensors: Mapping[str, np.ndarray], side: int) -> None:
-        self._tensors, self._side = {name: jnp.asarray(values) for name, values in tensors.items()}, side
+        self._side = side
+        weights = {name: jnp.asarray(values) for name, values in tensors.items()}
+        self._brightened, self.batch_size = on_all_devices(_brightened, (weights,), BATCH)
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 4"]:
         """Puts the picture on the canvas; the fourth channel tells where it is."""
@@ -41,7 +44,7 @@ class IAT:
 
     def run(self, inputs: UInt8[np.ndarray, "n s s 4"]) -> Float[np.ndarray, "n s s 3"]:
         """Returns the bright pictures in [0, 1]."""
-        return np.asarray(_brightened(self._tensors, inputs))
+        return np.asarray(self._brightened(inputs))
 
     def draw(self, output: Float[np.ndarray, "s s 3"], image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Returns the bright picture."""
@@ -60,7 +63,6 @@ def load(files: Sequence[Path], size: int) -> IAT:
     return IAT(tensors, canvas_side(size))
 
 
-@jax.jit
 def _brightened(tensors: Tensors, pictures: UInt8[Array, "n s s 4"]) -> Float[Array, "n s s 3"]:
     """Section 3: an image signal processor run on the picture, its parameters from a local and a global branch."""
     dark, inside = pictures[..., :3].astype(jnp.float32) / 255, pictures[..., 3] > 0

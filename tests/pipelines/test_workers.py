@@ -15,7 +15,6 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from made_media import write_pictures
 
-from pipelines import logs
 from pipelines.dofn import TokenizeUnit
 from pipelines.encoder import shared_encoder
 from pipelines.job import Job, Work, list_units
@@ -68,6 +67,7 @@ import sys
 import jax
 import numpy as np
 from pipelines.encoder import Encoder
+from tokenizer.devices import on_all_devices
 from tokenizer.load import load
 
 compiled = []
@@ -84,6 +84,13 @@ for count in (150, 149, 64, 7, 1):
 assert len(compiled) == before, compiled[before:]
 state = encoder._tokenizer._state
 assert all(len(leaf.sharding.device_set) == 8 for leaf in jax.tree.leaves(state))
+
+weights, values = np.arange(12.0).reshape(3, 4), np.arange(96.0).reshape(32, 3)
+run, size = on_all_devices(lambda weights, values: values @ weights, (weights,), 4)
+assert size == 32
+product = run(values)
+assert len(product.sharding.device_set) == 8
+assert np.array_equal(product, values @ weights)
 """
 
 
@@ -207,8 +214,6 @@ def _logging() -> Any:
     """Puts logging back as it was."""
     yield
     logging.disable(logging.NOTSET)
-    logs._log.handlers.clear()
-    logs._log.propagate = True
 
 
 @pytest.mark.usefixtures("_logging")
