@@ -13,7 +13,7 @@ from manifests.schema import Schema
 from manifests.shards import ShardInfo
 from pipelines import worklog
 from pipelines.encoder import Encoder, shared_encoder
-from pipelines.job import Job, Work
+from pipelines.job import Job, Work, finished
 from pipelines.logs import tell
 from pipelines.merge import retry_unit
 from pipelines.meter import Meter
@@ -43,7 +43,8 @@ class TokenizeUnit(beam.DoFn):
         if self._failed:
             return
         try:
-            info = self._shard(Work.from_json(element), self._encoder())
+            work = Work.from_json(element)
+            info = self._made(work) or self._shard(work, self._encoder())
         except UserError as error:
             if self._raises:
                 raise
@@ -51,6 +52,11 @@ class TokenizeUnit(beam.DoFn):
             self._errors.add(str(error))
             return
         yield json.dumps(info.to_json())
+
+    def _made(self, work: Work) -> ShardInfo | None:
+        """Returns the receipt where this job has made the shard already: others' failures bring units back."""
+        file = work.file(self._job.format)
+        return finished(self._job, [file], self._digest).get(file) if self._raises else None
 
     def _encoder(self) -> Encoder:
         """Returns the process's encoder.

@@ -15,7 +15,6 @@ from manifests import files
 from pipelines.accelerators import Accelerator, gpu, tpu
 from pipelines.annotate.annotators import model
 from pipelines.job import Job
-from tokenizer.card import PRETRAINED
 from visent import __version__
 from visent.errors import UserError, unknown
 
@@ -114,7 +113,7 @@ def check_in_reach(job: Job, options: PipelineOptions) -> None:
     if not is_dataflow(options):
         return  # clusters may share a file system
     places = {"--out": job.out, **{f"source {name!r}": root for name, root in job.source.roots.items()}}
-    if not (PRETRAINED / job.tokenizer).is_dir() and Path(job.tokenizer).exists():
+    if Path(job.tokenizer).is_absolute():  # as a job has it where it lies here; else it is a name, an id or a URL
         places["--tokenizer"] = job.tokenizer
     places |= {f"--annotate {name}": path for name in job.annotate if (path := model(name))}
     for what, path in places.items():

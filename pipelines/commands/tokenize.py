@@ -102,9 +102,10 @@ def tokenize(
       visent tokenize folder photos/ --out corpus/photos --annotate edge,gray,holes --holdout 0.05
       visent tokenize pairs image=rgb/ depth=depth/ --out corpus/depth
       visent tokenize videos --root clips/ --out corpus/clips --fps 5 --frames-per-clip 64
-      visent tokenize webdataset --root datacomp/shards --out corpus/datacomp -- --direct_num_workers=4 \\
-          --direct_running_mode=multi_processing
-      visent tokenize --views-from manifest.toml --dataset depth -- --direct_num_workers=4
+      visent tokenize webdataset --root datacomp/shards --out corpus/datacomp --workers 4
+      visent tokenize folder gs://bucket/photos --out gs://bucket/corpus/photos --dry-run \\
+          --runner DataflowRunner --project my-project --region europe-west4 --gpu nvidia-l4 --workers 20
+      visent tokenize --views-from manifest.toml --dataset depth --workers 4
       visent tokenize --retry-rejects corpus/photos --reason truncated --reason read
     """
     if context.invoked_subcommand is not None:

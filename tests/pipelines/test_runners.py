@@ -20,9 +20,10 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from made_media import write_pictures
 
 from manifests.dataset import has_facts
+from pipelines.dofn import TokenizeUnit
 from pipelines.dryrun import Description, describe, staged, stages
 from pipelines.ending import check_shards, death_of, said_by
-from pipelines.job import Job, Work
+from pipelines.job import Job, Work, list_units
 from pipelines.options import Place, arguments_at, beam_options
 from pipelines.sources.base import Item, Unit
 from pipelines.sources.folder import FolderSource
@@ -170,6 +171,21 @@ def test_of_a_remote_traceback_the_last_line_that_names_an_error_is_shown() -> N
     assert said_by(RuntimeError(text)) == "OSError: no route to gs://x [while running 'Tokenize']"
     assert said_by(RuntimeError("refused")) == "refused"
     assert said_by(RuntimeError()) == "RuntimeError"
+
+
+def test_a_unit_that_comes_back_after_its_shard_was_made_is_not_made_again(tmp_path: Path, tiny: str) -> None:
+    write_pictures(tmp_path / "in", 2)
+    job = job_of(tmp_path, tiny, "out")
+    (unit,) = list_units(job)[0]
+    work, path = Work(unit=unit), tmp_path / "out" / Work(unit=unit).file("parquet")
+    path.parent.mkdir()
+    worker = TokenizeUnit(job, "digest", 0.0, raises=True)
+    first = list(worker.process(work.to_json()))
+    made = path.stat().st_mtime_ns
+    assert list(worker.process(work.to_json())) == first
+    assert path.stat().st_mtime_ns == made
+    other = TokenizeUnit(job, "another digest", 0.0, raises=True)
+    assert list(other.process(work.to_json())) != first
 
 
 def wait_for(condition: Any, seconds: float = 60.0) -> None:
