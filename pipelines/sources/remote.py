@@ -40,7 +40,7 @@ def fetchers() -> ThreadPoolExecutor:
 class _Remote(io.RawIOBase):
     """Reads by ranges, each retried. A failing bucket ends the job with one line, as no file of it is to blame.
 
-    A file that is written anew while it is read would come out as a mixture of both: that is noticed at its end.
+    A file that is written anew while it is read would come out as a mixture of both: the next block notices that.
     """
 
     def __init__(self, url: str, size: int, version: str) -> None:
@@ -50,7 +50,6 @@ class _Remote(io.RawIOBase):
         self._block = b""
         self._length = SMALLEST
         self._ahead: tuple[int, Future[bytes]] | None = None
-        self._ranges = 0
 
     def readable(self) -> bool:
         return True
@@ -89,11 +88,8 @@ class _Remote(io.RawIOBase):
             block = self._fetch(self._at, self._length)
         self._start, self._block, self._ahead = self._at, block, None
         after = self._at + len(block)
-        if after < self._size:
-            if follows:
-                self._ahead = after, fetchers().submit(self._fetch, after, min(2 * self._length, LARGEST))
-        elif self._ranges > 1:
-            self._check_version()
+        if follows and after < self._size:
+            self._ahead = after, fetchers().submit(self._fetch, after, min(2 * self._length, LARGEST))
 
     def _fetch(self, start: int, length: int) -> bytes:
         end = min(start + length, self._size)
@@ -101,18 +97,15 @@ class _Remote(io.RawIOBase):
             (block,) = files.read_ranges(self._url, [(start, end)])
         except FileNotFoundError as error:
             raise self._changed() from error
-        self._ranges += 1
-        if len(block) != end - start:
+        if len(block) != end - start or (len(block) < self._size and self._is_another()):
             raise self._changed()
         return bytes(block)
 
-    def _check_version(self) -> None:
+    def _is_another(self) -> bool:
         try:
-            if files.entry_of(self._url)[1] == self._version:
-                return
+            return files.entry_of(self._url)[1] != self._version
         except FileNotFoundError:
-            pass
-        raise self._changed()
+            return True
 
     def _changed(self) -> UserError:
         return UserError(

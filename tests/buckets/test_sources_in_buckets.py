@@ -39,9 +39,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gcsfs.retry, "asyncio", quick)
 
 
-def picture(seed: int) -> bytes:
+def picture(seed: int, side: int = 30) -> bytes:
     buffer = io.BytesIO()
-    noise = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 256, (side, side + 10, 3), np.uint8)
     Image.fromarray(noise).save(buffer, "JPEG")
     return buffer.getvalue()
 
@@ -70,10 +70,10 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(root / "webdataset" / "0.tar", "w") as tar:
         for number in range(40):
             info = tarfile.TarInfo(f"{number}.jpg")
-            info.size = len(picture(number))
-            tar.addfile(info, io.BytesIO(picture(number)))
+            info.size = len(picture(number, 150))
+            tar.addfile(info, io.BytesIO(picture(number, 150)))
     (root / "parquet").mkdir()
-    pq.write_table(pa.table({"image": [picture(number) for number in range(9)]}), root / "parquet" / "x.parquet")
+    pq.write_table(pa.table({"image": [picture(number, 200) for number in range(9)]}), root / "parquet" / "x.parquet")
     (root / "coco" / "val2017").mkdir(parents=True)
     (root / "coco" / "annotations").mkdir()
     images = [{"id": n, "file_name": f"{n:012d}.jpg", "height": 30, "width": 40} for n in range(6)]

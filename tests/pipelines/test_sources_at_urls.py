@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -22,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_frames import write_frames
 from made_media import picture_bytes, write_picture, write_pictures, write_video
+from made_records import example_bytes, write_records
 from reading_datasets import source_of
 from urls import at_url
 
@@ -34,6 +36,8 @@ from pipelines.sources.datacomp import DataComp
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.jester import Jester
 from pipelines.sources.pairs import PairsSource, roles_below
+from pipelines.sources.parquet import Parquet
+from pipelines.sources.tfrecord import TFRecord
 from pipelines.sources.uids import read_uids
 from pipelines.sources.webdataset import Webdataset
 from visent.errors import UserError
@@ -237,6 +241,33 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(content: bytes | None) 
             system.pipe_file(inner, content)
         with pytest.raises(UserError, match=f"{url} was changed while it was read"):
             file.read()
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet", "tfrecord"])
+def test_input_that_changes_ends_the_job_instead_of_rejecting_rows(kind: str, tmp_path: Path) -> None:
+    photos = [random.Random(number).randbytes(100_000) for number in range(30)]
+    folder = tmp_path / kind
+    folder.mkdir()
+    if kind == "tar":
+        with tarfile.open(folder / "0.tar", "w") as tar:
+            for number, photo in enumerate(photos):
+                (tmp_path / "photo").write_bytes(photo)
+                tar.add(tmp_path / "photo", f"{number}.jpg")
+    elif kind == "parquet":
+        pq.write_table(pa.table({"image": photos}), folder / "0.parquet", row_group_size=5)
+    else:
+        png = picture_bytes()
+        write_records(folder / "0.tfrecord", [example_bytes({"image": png + photo}) for photo in photos])
+    made = {"tar": Webdataset, "parquet": Parquet, "tfrecord": TFRecord}[kind]
+    source = source_of(made(root=at_url(folder)))
+    (unit,) = cut_into_units(source.listing()[0], 1, 0.0)
+    examples = iter(source.examples(unit))
+    assert isinstance(next(examples), Example)
+    url = f"{source.dataset.root}/{next(iter(unit.items[0].files.values()))}"
+    system, inner = fsspec.core.url_to_fs(url)
+    system.pipe_file(inner, system.cat_file(inner)[::-1])
+    with pytest.raises(UserError, match="was changed while it was read"):
+        list(examples)
 
 
 # models
