@@ -35,6 +35,7 @@ PALETTES: Mapping[str, Callable[[], Any]] = MappingProxyType(
         "vipseg": palettes.vipseg,
     }
 )
+MOST_SIDE = 8192  # pixels of an input, and pictures of a batch
 CHOICES = {
     "decode": tuple(DECODINGS),
     "layout": ("NCHW", "NHWC"),
@@ -83,6 +84,8 @@ class OnnxCard:
                 raise UserError(f"{name} is {list(getattr(self, name))}, expected {length} numbers")
         if min(*self.size, self.batch_size) < 1 or 0 in (self.scale, *self.std) or self.range[0] >= self.range[1]:
             raise UserError("size, batch_size, scale and std must be positive, and range must rise")
+        if max(self.size) > MOST_SIDE or self.batch_size > MOST_SIDE:
+            raise UserError(f"size is {list(self.size)}, batch_size {self.batch_size}, expected up to {MOST_SIDE}")
         rows = len(PALETTES[self.palette]()) if self.palette else 1
         if not 0 <= self.first_row < rows:
             raise UserError(f"first_row is {self.first_row}, palette {self.palette!r} has {rows} rows")

@@ -58,7 +58,10 @@ class CO3D(TimedFolders, AnnotatedFolders):
                 for sequence, numbers in self._listed(category, split).items():
                     yield self._sequence(category, sequence, f"{split}/", numbers=numbers)
             elif split == "train":
-                for one in read_jgz(below(self.root, category, SEQUENCES)):
+                path = below(self.root, category, SEQUENCES)
+                for one in read_jgz(path):
+                    if not isinstance(one, dict) or not isinstance(one.get("sequence_name"), str):
+                        raise UserError(f"{readable(path)} holds a sequence without a name; fetch it again")
                     yield self._sequence(category, one["sequence_name"])
 
     def _categories(self, left_out: Counter[str]) -> list[str]:
@@ -75,8 +78,11 @@ class CO3D(TimedFolders, AnnotatedFolders):
         """Reads the numbers of a split's frames from the subset's list."""
         path = below(self.root, category, "set_lists", f"set_lists_{self.subset}.json")
         numbers: dict[str, list[int]] = {}
-        for sequence, number, _ in read_json(path).get(split, ()):
-            numbers.setdefault(sequence, []).append(number)
+        try:
+            for sequence, number, _ in read_json(path).get(split, ()):
+                numbers.setdefault(str(sequence), []).append(int(number))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{readable(path)} is no set list of CO3D ({error!r}); fetch it again") from error
         return numbers
 
     def _sequence(self, category: str, sequence: str, prefix: str = "", **data: Any) -> Item:
@@ -113,8 +119,11 @@ def frames_by_sequence(path: str) -> Mapping[str, Mapping[int, Frame]]:
     Raises: `UserError` when it is no such file.
     """
     sequences: dict[str, dict[int, Frame]] = {}
-    for sequence, number, one in read_jgz(path, _kept):
-        sequences.setdefault(sequence, {})[number] = one
+    try:
+        for sequence, number, one in read_jgz(path, _kept):
+            sequences.setdefault(sequence, {})[number] = one
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{readable(path)} holds a frame that is none of CO3D's ({error}); fetch it again") from error
     return sequences
 
 
@@ -122,6 +131,10 @@ def _kept(fields: dict[str, Any]) -> Any:
     """Reduces a frame while the file is parsed: cameras make up most of it. Inner objects come here first."""
     if "frame_number" not in fields:
         return None if "R" in fields else fields
+    if not isinstance(fields["frame_number"], int) or not isinstance(fields["sequence_name"], str):
+        raise TypeError(
+            f"a frame of number {fields['frame_number']!r:.40} and sequence {fields['sequence_name']!r:.40}"
+        )
     files: dict[str, str | tuple[str, ...]] = {"frames": fields["image"]["path"]}
     mask, depth = fields.get("mask"), fields.get("depth")
     if mask and mask.get("path"):
@@ -129,7 +142,11 @@ def _kept(fields: dict[str, Any]) -> Any:
     if depth and depth.get("path"):
         valid = depth.get("mask_path")
         files["depth"] = (depth["path"], valid) if valid else depth["path"]
-    return fields["sequence_name"], fields["frame_number"], Frame(fields.get("frame_timestamp", -1.0), files)
+    if not all(
+        isinstance(path, str) for paths in files.values() for path in ([paths] if isinstance(paths, str) else paths)
+    ):
+        raise TypeError(f"frame {fields['frame_number']} has paths that are none")
+    return fields["sequence_name"], fields["frame_number"], Frame(float(fields.get("frame_timestamp", -1.0)), files)
 
 
 def read_jgz(path: str, hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:

@@ -83,7 +83,7 @@ class HuggingFace(Table):
         others = [*filter(None, [self.key_column]), *named(self.meta, "--meta").values()]
         wanted = dict.fromkeys([*columns.values(), *others, *labels])
         try:
-            for row in _part(rows, list(wanted), item):
+            for row in _sound(_part(rows, list(wanted), item)):
                 key = f"{item.key}/{number:08d}" if "shard" in item.data else _row_key(item, number)
                 yield self._row(key, source, row, columns, labels)
                 number += 1
@@ -212,6 +212,16 @@ def _part(rows: Any, columns: Sequence[str], item: Item) -> Any:
         shard, count = item.data["shard"]
         return rows.shard(num_shards=count, index=shard)
     return rows.select(range(item.data["row"], item.data["row"] + item.data["rows"]))
+
+
+def _sound(rows: Any) -> Any:
+    """Checks that what is mapped from a file points nowhere but into the file: the library takes that for granted.
+
+    Raises: an error of Arrow's.
+    """
+    if _is_saved(rows):
+        rows.data.validate(full=True)
+    return rows
 
 
 def _row_key(item: Item, number: int) -> str:

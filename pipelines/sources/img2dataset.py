@@ -148,7 +148,12 @@ class Img2dataset(Dataset):
         table = self.table(item, ["key"], self._kept)
         if "chosen" in item.data:
             table = table.filter(pa.array(_unpacked(item.data["chosen"], table.num_rows)))
-        return {row.pop("key"): row for row in table.to_pylist()}
+        try:
+            return {row.pop("key"): row for row in table.to_pylist()}
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{readable(item.files['table'])} holds text that is none ({error}); fetch it again"
+            ) from error
 
     def pictures(self, items: Sequence[Item]) -> int | None:
         """Counts the chosen, or the pictures of the first tar, scaled by size."""

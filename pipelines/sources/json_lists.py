@@ -33,7 +33,7 @@ def entries(path: str, lists: Collection[str]) -> Iterator[tuple[str, Any, Span]
         yield from _members(text, set(lists))
     except OSError as error:
         raise UserError(f"cannot read {readable(path)}: {error.strerror}") from error
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise UserError(
             f"{readable(path)} is no JSON object with {', '.join(lists)} ({error}); fetch it again"
         ) from error

@@ -19,7 +19,7 @@ ENDINGS = (".parquet", ".pq")
 ROWS_PER_ITEM = 2048  # row groups are put together up to this
 ROWS_AT_ONCE = 16  # decoded from a row group; a row group may be larger than the memory
 PAGE_BY_PAGE = {"pre_buffer": False, "buffer_size": 1 << 20}  # instead of the whole row group in memory
-_DAMAGED = (OSError, pa.ArrowException)
+_DAMAGED = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ class _Remote(io.RawIOBase):
         self._at = self._start = 0  # of the next byte, of the block
         self._block = b""
         self._length = SMALLEST
+        self._failed = False
         self._ahead: tuple[int, Future[bytes]] | None = None
 
     def readable(self) -> bool:
@@ -68,10 +69,12 @@ class _Remote(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        if self._at >= self._size or not len(buffer):
+        if self._at >= self._size or not len(buffer) or self._failed:
             return 0
         if not self._start <= self._at < self._start + len(self._block):
+            self._failed = True  # FFmpeg goes on after an error, which PyAV raises at the end, and prints if one follows
             self._load()
+            self._failed = False
         offset = self._at - self._start
         piece = memoryview(self._block)[offset : offset + len(buffer)]
         buffer[: len(piece)] = piece

@@ -3,6 +3,7 @@
 import re
 
 _DRIVE_OR_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=[/\\]|$)|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*::")
+LONGEST = 250  # characters of a name; file systems take no more
 
 
 def stays_below(name: str) -> bool:
@@ -20,4 +21,6 @@ def stays_below(name: str) -> bool:
 
 def is_plain(name: str) -> bool:
     """Tells whether a name is one of a file right in its folder: no separator, not hidden, not a step upwards."""
-    return stays_below(name) and "/" not in name and "\\" not in name and not name.startswith(".")
+    if len(name) > LONGEST or name.startswith("."):
+        return False
+    return stays_below(name) and "/" not in name and "\\" not in name
