@@ -61,7 +61,7 @@ def write_report(folder: str, out: str, wanted: Wanted) -> str:
         _rejects(page, folder, facts)
         _sizes(page, facts)
         progress.advance(note="sizes")
-        speed(page, _logs(folder, facts))
+        speed(page, _logs(folder, facts), len(facts.shards))
         progress.advance(note="speed")
     page.heading("Configuration", "All that decides the dataset's bytes, as it stands in dataset.json.")
     page.details("show", json.dumps(dict(facts.config), indent=1, ensure_ascii=False))
@@ -119,7 +119,10 @@ def _contact_sheet(page: Page, folder: str, facts: DatasetFacts, coder: Tokenize
     if wanted.originals:
         try:
             source = origin(folder, facts)
-            note = "Each role as the source has it, above what its codes show of it, with the ratio of signal to noise."
+            note = (
+                "Each role as the source has it, where it still does, above what its codes show of it, with the ratio "
+            )
+            note += "of signal to noise."
         except UserError as error:
             note += f" The originals are not at hand: {error}"
     shown = samples(folder, facts, coder, wanted.rows, source)
@@ -194,11 +197,19 @@ def _reject_examples(folder: str, facts: DatasetFacts, reasons: Sequence[str]) -
         chosen |= {rejects_name(shard.file) for shard in _spread(having, EXAMPLES)}
     found: dict[str, list[Mapping[str, str]]] = {reason: [] for reason in reasons}
     for text in files.read_many(folder, sorted(chosen)):
-        for line in (text or b"").splitlines():
-            reject = json.loads(line)
+        for reject in map(_reject, (text or b"").splitlines()):
             if len(found.get(reject["reason"], range(EXAMPLES))) < EXAMPLES:
                 found[reject["reason"]].append(reject)
     return found
+
+
+def _reject(line: bytes) -> dict[str, str]:
+    """Reads a line of a rejects file; one that is damaged is of no reason and no example."""
+    try:
+        fields = json.loads(line)
+        return {name: str(fields[name]) for name in ("reason", "stage", "key", "detail")}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {"reason": ""}
 
 
 def _sizes(page: Page, facts: DatasetFacts) -> None:

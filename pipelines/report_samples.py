@@ -17,6 +17,7 @@ from pipelines.job import Job, job_from_facts
 from pipelines.listing import all_units
 from pipelines.sources.base import Example, Unit
 from tokenizer.tokenizer import Tokenizer
+from visent.errors import UserError
 
 FIRST = 64  # rows of a shard among which samples lie, so that little of a unit is read again
 FRAMES = 4  # shown of a clip, evenly spaced
@@ -33,8 +34,14 @@ class Origin:
 
     def squares(self, unit: str, keys: Collection[str]) -> dict[str, Squares]:
         """Returns the squares of those of the keys that the source still gives; what networks draw is left out."""
+        try:
+            return self._squares(unit, set(keys)) if unit in self.units else {}
+        except UserError:  # its files are gone since: the sheet shows what there is
+            return {}
+
+    def _squares(self, unit: str, wanted: set[str]) -> dict[str, Squares]:
         look = replace(self.job.look, annotate=tuple(filter(DRAWN.__contains__, self.job.annotate)))
-        wanted, found = set(keys), dict[str, Squares]()
+        found: dict[str, Squares] = {}
         for example in islice(self.job.source.examples(self.units[unit]), 4 * FIRST):
             if isinstance(example, Example) and example.key in wanted:
                 wanted.discard(example.key)

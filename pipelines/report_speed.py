@@ -11,15 +11,15 @@ SLOWEST = 5  # shards that are named
 WAITING = 0.8  # of the time: an encoder that works less is waited for
 
 
-def speed(page: Page, logs: Sequence[ShardLog]) -> None:
-    """Adds throughput by stage, over time, by host, and the slowest shards."""
+def speed(page: Page, logs: Sequence[ShardLog], shards: int) -> None:
+    """Adds throughput by stage, over time, by host, and the slowest of the dataset's `shards`."""
     page.heading("Speed")
     done = [log for log in logs if log.state == "done" and log.wall > 0]
     if not done:
         page.text("There are no logs of the shards: log/ beside them was removed, or an older version made them.")
         return
     totals = add_up(done)
-    page.text(summary(totals, len(logs)))
+    page.text(summary(totals, shards))
     page.table(("stage", "seconds, all threads", "ms a picture", "threads at work"), totals.table())
     page.plot(plots.over_time(done), "Pictures encoded a second, all workers; breaks are left out.")
     page.table(("host", "processes", "shards", "pictures", "images/s of a process"), _hosts(done))

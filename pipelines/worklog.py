@@ -4,6 +4,7 @@ The log is no part of the dataset: times differ between runs, and whoever remove
 """
 
 import json
+import math
 import os
 import socket
 import time
@@ -89,9 +90,23 @@ def read_logs(folder: str, shards: Iterable[str] | None = None) -> dict[str, Sha
 def parsed(text: bytes) -> ShardLog | None:
     """Reads a log; None for what is none."""
     try:
-        return ShardLog(**json.loads(text))
-    except (ValueError, TypeError):
+        log = ShardLog(**json.loads(text))
+        return log if _is_sound(log) else None
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _is_sound(log: ShardLog) -> bool:
+    """Says whether the fields are of their kinds: others may write into the folder."""
+    numbers = [log.started, log.ended or 0.0, log.encoder_busy, *log.seconds.values()]
+    counts = [log.pictures, log.rows, log.bytes_read, log.bytes_written, log.pid, *log.rejects.values()]
+    names = [log.shard, log.host, log.error, *log.rejects, *log.seconds]
+    kinds = [*((name, str) for name in names), *((count, int) for count in counts)]
+    return (
+        all(map(math.isfinite, numbers))
+        and all(isinstance(value, kind) for value, kind in kinds)
+        and log.state in ("running", "done", "failed")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

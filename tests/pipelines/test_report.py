@@ -129,6 +129,33 @@ def test_what_is_gone_is_said_in_its_place(made: Job, tmp_path: Path) -> None:
         write_report(str(copy), str(tmp_path / "r.html"), Wanted(tokenizer="absent"))
 
 
+def test_files_that_are_gone_or_were_damaged_leave_the_rest(made: Job, tmp_path: Path) -> None:
+    """Logs and lists of rejects are no part of the dataset: whoever wrote into them spoils no report."""
+    copy = tmp_path / "d"
+    shutil.copytree(made.out, copy)
+    for path, content in zip(
+        sorted((copy / "log").glob("*.json")), ["[[[", '{"shard": 1}', '{"shard": "a", "started": 1e999}'], strict=False
+    ):
+        path.write_text(content)
+    for path in copy.glob("*.rejects.jsonl"):
+        path.write_text("[" * 100_000 + "\n{}\n")
+    page = read(write_report(str(copy), str(tmp_path / "r.html"), Wanted()))
+    shards = len(list(copy.glob("*.parquet")))
+    assert f"{shards - 3} of {shards} shards have a log" in page.text
+    assert "4 of 34 listed examples" in page.text
+
+
+def test_a_source_whose_files_are_gone_gives_no_originals(tmp_path: Path, tiny: str) -> None:
+    source = write_pictures(tmp_path / "in", 3)
+    listed = FolderSource(paths=(str(source),), items_per_unit=9)
+    job = Job(out=str(tmp_path / "d"), name="d", tokenizer=tiny, source=listed)
+    tokenize(job)
+    shutil.rmtree(source)
+    page = read(write_report(job.out, str(tmp_path / "r.html"), Wanted()))
+    assert "dB" not in page.text
+    assert sum(address.startswith("data:") for address in page.addresses) == 3
+
+
 def test_clips_are_shown_frame_by_frame(tmp_path: Path, tiny: str) -> None:
     write_video(tmp_path / "in" / "v.mp4")
     source = DatasetSource(
