@@ -72,7 +72,7 @@ class _Remote(io.RawIOBase):
         if self._at >= self._size or not len(buffer) or self._failed:
             return 0
         if not self._start <= self._at < self._start + len(self._block):
-            self._failed = True  # FFmpeg goes on after an error, which PyAV raises at the end, and prints if one follows
+            self._failed = True  # FFmpeg reads on after an error; of two, PyAV prints one and raises the other
             self._load()
             self._failed = False
         offset = self._at - self._start

@@ -10,9 +10,11 @@ import tarfile
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import av
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -39,6 +41,7 @@ from pipelines.sources.pairs import PairsSource, roles_below
 from pipelines.sources.parquet import Parquet
 from pipelines.sources.tfrecord import TFRecord
 from pipelines.sources.uids import read_uids
+from pipelines.sources.videos import Videos
 from pipelines.sources.webdataset import Webdataset
 from visent.errors import UserError
 
@@ -243,7 +246,7 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(content: bytes | None) 
             file.read()
 
 
-@pytest.mark.parametrize("kind", ["tar", "parquet", "tfrecord"])
+@pytest.mark.parametrize("kind", ["tar", "parquet", "tfrecord", "video"])
 def test_input_that_changes_ends_the_job_instead_of_rejecting_rows(kind: str, tmp_path: Path) -> None:
     photos = [random.Random(number).randbytes(100_000) for number in range(30)]
     folder = tmp_path / kind
@@ -255,10 +258,18 @@ def test_input_that_changes_ends_the_job_instead_of_rejecting_rows(kind: str, tm
                 tar.add(tmp_path / "photo", f"{number}.jpg")
     elif kind == "parquet":
         pq.write_table(pa.table({"image": photos}), folder / "0.parquet", row_group_size=5)
+    elif kind == "video":
+        with av.open(str(folder / "0.mkv"), "w") as container:
+            stream = container.add_stream("mjpeg", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+            for number in range(30):
+                noise = np.random.default_rng(number).integers(0, 256, (480, 640, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+            container.mux(stream.encode())
     else:
         png = picture_bytes()
         write_records(folder / "0.tfrecord", [example_bytes({"image": png + photo}) for photo in photos])
-    made = {"tar": Webdataset, "parquet": Parquet, "tfrecord": TFRecord}[kind]
+    made = {"tar": Webdataset, "parquet": Parquet, "tfrecord": TFRecord, "video": partial(Videos, stills=True)}[kind]
     source = source_of(made(root=at_url(folder)))
     (unit,) = cut_into_units(source.listing()[0], 1, 0.0)
     examples = iter(source.examples(unit))
