@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from manifests import files
@@ -41,6 +41,9 @@ def ended(start: Callable[[], Any], job: Job, works: Sequence[Work], options: Pi
         return result
     try:
         result = start()
+    except Exception as error:
+        raise UserError(_refusal(job, options, error)) from error
+    try:
         state = _wait(result)
     except Exception as error:
         raise UserError(_failure(job, works, error)) from error
@@ -121,6 +124,16 @@ def _failure(job: Job, works: Sequence[Work], error: Exception | str) -> str:
     kept = "finished shards are kept; run the same command again to go on"
     said = error if isinstance(error, str) else said_by(error)
     return f"the job failed with {_some(missing, works)} missing{_reason(job, missing)} ({said}); {kept}"
+
+
+def _refusal(job: Job, options: PipelineOptions, error: Exception) -> str:
+    if type(error).__name__ == "DataflowJobAlreadyExistsError":  # of a module that needs Google's packages
+        return (
+            f"a job for {job.out} runs already: `visent status {job.out}` shows how far it is; wait until it ends, or "
+            "cancel it, then run the same command again"
+        )
+    runner = options.view_as(StandardOptions).runner
+    return f"{runner} did not take the job: {said_by(error)}; nothing runs: mend that, then run the same command again"
 
 
 def said_by(error: Exception) -> str:
