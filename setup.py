@@ -68,6 +68,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
         "ruff>=0.12",
+        "setuptools>=77",  # tests build the package
         "tensorboard>=2.19",
     ],
     # Other projects' implementations of the same networks; tests that compare with them skip without this extra.
