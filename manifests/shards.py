@@ -45,11 +45,12 @@ class ShardInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values; `from_json` reads them back."""
-        lengths = {
-            str(length): count for length, count in sorted(self.frames.items())
-        }  # `asdict` takes 20 times as long
-        return vars(self) | {"rows_per_view": list(self.rows_per_view), "frames": lengths,
-                             "rejects": dict(sorted(self.rejects.items())), "made_with": dict(self.made_with)}  # fmt: skip
+        return vars(self) | {  # `asdict` takes 20 times as long
+            "rows_per_view": list(self.rows_per_view),
+            "frames": {str(length): count for length, count in sorted(self.frames.items())},
+            "rejects": dict(sorted(self.rejects.items())),
+            "made_with": dict(self.made_with),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ShardInfo":
