@@ -173,8 +173,8 @@ class Checkpoints:
         last = self._manager.latest_step()
         begins = "from the beginning" if last is None else f"from step {last}, which is whole"
         raise UserError(
-            f"checkpoint of step {step} cannot be written to {self.folder} ({_reason(error)}): {_mend(error)}, then run "
-            f"the same command again: it goes on {begins}"
+            f"checkpoint of step {step} cannot be written to {self.folder} ({_reason(error)}): {_mend(error)}, then "
+            f"run the same command again: it goes on {begins}"
         ) from error
 
     def facts(self) -> RunFacts:
