@@ -7,6 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from manifests import files
 from manifests.balance import Report, TaskBalance, ViewChoice
 from manifests.lock import Lock
 from visent.errors import UserError
@@ -177,8 +178,9 @@ def plot(before: Report, after: Report | None, path: str) -> None:
     panels[-1].set_xlabel("share of sentences, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8, frameon=False)
     try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
+        with files.writing(path) as temporary:
+            figure.savefig(temporary, dpi=120)
+    except ValueError as error:
         raise UserError(f"cannot write the plot {path}: {error}; name a .png in a folder you may write to") from error
 
 

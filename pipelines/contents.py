@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt16
 
+from manifests import files
 from manifests.dataset import DatasetFacts
 from manifests.schema import Row, Schema
 from tokenizer.card import PRETRAINED, TokenizerCard
@@ -117,7 +117,7 @@ def black_codes(facts: DatasetFacts, given: str | None) -> UInt16[np.ndarray, "t
     card, name = facts.schema.card, given or str(facts.config.get("tokenizer", facts.schema.card.name))
     if given is not None:
         return _encode_black(name, card)
-    if not ((PRETRAINED / name).is_dir() or Path(name).exists()):
+    if not ((PRETRAINED / name).is_dir() or files.exists(name)):
         return f"its tokenizer {name} is not at hand, name it with --tokenizer"
     try:
         return _encode_black(name, card)

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from manifests.files import cannot_write
+from manifests import files
 
 TILE = 128  # pixels on each side of a picture
 GAP = 4
@@ -43,11 +42,9 @@ def draw(title: str, lines: Sequence[Line], path: str) -> str:
     for line, height in zip(lines, heights, strict=True):
         _line(sheet, pen, line, top, font)
         top += height
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, "PNG")
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    files.make_folder(files.parent(path))
+    with files.writing(path) as temporary:
+        sheet.save(temporary, "PNG")
     return path
 
 

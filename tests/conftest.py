@@ -9,6 +9,8 @@ from jaxtyping import install_import_hook
 
 # One thread per process is enough for the small networks of the tests, and keeps two test workers on two cores.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Before gcsfs is imported: its other kind of client asks each bucket by gRPC, which no server on localhost knows.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 install_import_hook(["visent", "tokenizer", "manifests", "pipelines", "trainer"], "beartype.beartype")
 

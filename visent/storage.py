@@ -125,6 +125,24 @@ def entries(folder: str) -> list[dict[str, Any]]:
     ]  # stores mark folders by themselves
 
 
+def find(url: str) -> list[str] | None:
+    """Returns the names of all files below a folder, `[""]` of a file, None where nothing is.
+
+    Raises:
+        StorageError: it cannot be asked.
+    """
+    try:
+        kind = info(url)["type"]
+    except FileNotFoundError:
+        return None
+    if kind == "file":
+        return [""]
+    system, path = filesystem(url)
+    found = patiently(lambda: _fresh(system, path).find(path))
+    root = path.strip("/") + "/"
+    return sorted(name.strip("/").removeprefix(root) for name in found if name.strip("/").startswith(root))
+
+
 def _fresh(system: Any, path: str) -> Any:
     system.invalidate_cache(path)  # others write there, too
     return system

@@ -17,6 +17,7 @@ from manifests.exchange.sentences import Selection, write_parquet
 from manifests.shards import ShardInfo, ShardWriter, format_of, read_rows, rejects_name, shard_name, write_receipt
 from visent.errors import UserError
 from visent.progress import track
+from visent.staging import sent
 
 
 def write_dataset(dataset: str, out: str) -> None:
@@ -57,7 +58,12 @@ def write_sentences(selection: Selection, out: str) -> None:
 def _new_folder(out: str) -> Iterator[Path]:
     """Gives a temporary folder that becomes `out` when the block ends well."""
     if files.is_url(out):
-        raise UserError(f"--out is {out}: write a local folder, then upload it with `hf upload NAME {files.name(out)}`")
+        if files.exists(out):
+            raise UserError(f"{out} is there already: name another --out, or remove it")
+        with sent(out) as folder:
+            folder.mkdir()
+            yield folder
+        return
     if Path(out).exists():
         raise UserError(f"{out} is there already: name another --out, or remove it")
     files.make_folder(files.parent(out))

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("gcp_storage_emulator", reason="pip install -e '.[dev]'")
 pytest.importorskip("moto.server", reason="pip install -e '.[dev]'")
-from benchmarks.faults.buckets import Bucket, bucket, here  # noqa: E402
+from benchmarks.faults.buckets import Bucket, bucket, here
 
 
 @pytest.fixture(params=["gs", "s3"])

@@ -334,7 +334,6 @@ def test_nothing_is_left_where_an_export_fails(lock: Lock, tmp_path: Path) -> No
         (["--to", "lvm", "--out", "x", "--sentences", "3"], "which stage"),
         (["--to", "lvm", "--out", "x", "--stage", "lon", "--sentences", "3"], "did you mean 'long'"),
         (["--to", "delvm", "--out", "x", "--stage", "long", "--sentences", "3"], "train.bin"),
-        (["--to", "huggingface", "--out", "gs://x/y", "--stage", "long", "--sentences", "3"], "local folder"),
     ],
 )
 def test_wrong_exports_are_one_line(lock: Lock, options: list[str], message: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenizer.commands.options import choose_preset, foreign_facts
+from visent.staging import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +22,14 @@ COMPARED = 4  # pictures given to diffusers, which takes seconds for each of f16
 
 @click.command()
 @click.argument("name_or_path", metavar="TOKENIZER")
-@click.argument("images", nargs=-1, metavar="[IMG...]", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[IMG...]", type=click.Path())
 @click.option("--precision", "precisions", multiple=True, metavar="NAME",
               help="Compare this one with float32. Repeatable. Default: the card's.")  # fmt: skip
 @choose_preset
 @click.option("--limit", default=32, show_default=True, type=click.IntRange(min=1),
               help="Pictures at most, drawn by the hash of their names.")  # fmt: skip
 @foreign_facts
+@staged(reads=("images",))
 def check(name_or_path: str, images: tuple[Path, ...], precisions: tuple[str, ...], limit: int, **told: Any) -> None:
     """Check that weights, pixels and precision fit.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenizer.commands.options import choose_preset, foreign_facts
+from visent.staging import shown, staged
 
 if TYPE_CHECKING:
     from tokenizer.checkpoints import Checkpoint
@@ -16,11 +17,12 @@ LAYOUTS = ("visent", "muse", "diffusers", "taming", "lwm")
 @click.command()
 @click.argument("source")
 @click.option("--to", "layout", required=True, type=click.Choice(LAYOUTS), help="Layout to write.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; a file for taming and lwm.")
+@click.option("--out", required=True, type=click.Path(), help="Folder; a file for taming and lwm.")
 @click.option("--name", help="Name on the card of the layout visent; default: the source's.")
 @choose_preset
 @foreign_facts
 @click.option("--encoder-only", is_flag=True, help="Leave the decoder out: enough for tokenizing. Only to visent.")
+@staged(writes=("out",))
 def convert(source: str, layout: str, out: Path, name: str | None, encoder_only: bool, **told: Any) -> None:
     """Write the weights of SOURCE in another layout; no token changes.
 
@@ -53,7 +55,7 @@ def convert(source: str, layout: str, out: Path, name: str | None, encoder_only:
     if (after.fingerprint, after.decoder_sha256) != (card.fingerprint, card.decoder_sha256):
         raise UserError(f"{out} reads back as {after.fingerprint}, expected {card.fingerprint}: the disk changed bytes")
     table = Table("", "before", "after", title=f"tokenizer {card.name}")
-    table.add_row("place", source, str(out))
+    table.add_row("place", source, shown(out))
     table.add_row("layout", original.layout, again.layout)
     table.add_row("fingerprint", card.fingerprint, after.fingerprint)
     table.add_row("decoder", original.decoder_sha256[:16] or "none", after.decoder_sha256[:16] or "none")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenizer.commands.options import choose_tokenizer
+from visent.staging import shown, staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("codes", metavar="CODES", type=click.Path(path_type=Path))
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder for the pictures.")
+@click.argument("codes", metavar="CODES", type=click.Path())
+@click.option("--out", required=True, metavar="DIR", type=click.Path(), help="Folder for the pictures.")
 @click.option("--any-tokenizer", is_flag=True, help="Decode codes although another tokenizer made them.")
 @click.option("--overwrite", is_flag=True, help="Replace pictures that are already there.")
 @choose_tokenizer
+@staged(reads=("codes",), writes=("out",))
 def decode(codes: Path, out: Path, any_tokenizer: bool, overwrite: bool, name_or_path: str, **chosen: Any) -> None:
     """Decode a file of codes to pictures.
 
@@ -51,7 +53,7 @@ def decode(codes: Path, out: Path, any_tokenizer: bool, overwrite: bool, name_or
     write_pictures(tokenizer, rows, targets)
     facts = [("pictures", f"{len(rows):,} of {card.image_size} x {card.image_size} pixels")]
     print_table(f"decoded {codes.name}", [*facts, ("tokenizer", f"{card.name}, {card.fingerprint}")])
-    click.echo(f"wrote {out}")
+    click.echo(f"wrote {shown(out)}")
 
 
 def check_targets(out: Path, targets: Sequence[Path], overwrite: bool) -> None:

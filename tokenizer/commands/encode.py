@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenizer.commands.options import choose_preset, choose_tokenizer, max_reject_fraction
+from visent.staging import shown, staged
 
 if TYPE_CHECKING:
     from tokenizer.listing import ImageFile, Reject
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMG...", type=click.Path(path_type=Path))
-@click.option("--out", required=True, metavar="FILE.npz", type=click.Path(path_type=Path), help="File to write.")
+@click.argument("images", nargs=-1, required=True, metavar="IMG...", type=click.Path())
+@click.option("--out", required=True, metavar="FILE.npz", type=click.Path(), help="File to write.")
 @click.option("--nearest", is_flag=True, help="Pick pixels, never mix them: keeps the colours of annotations.")
 @choose_tokenizer
 @choose_preset
 @max_reject_fraction
+@staged(reads=("images",), writes=("out",))
 def encode(
     images: tuple[Path, ...], out: Path, nearest: bool, name_or_path: str, max_reject_fraction: float, **chosen: Any
 ) -> None:
@@ -72,7 +74,7 @@ def encode(
     facts = [("pictures", f"{len(codes):,} of {len(files):,}"), *reject_rows(rejects), ("size", rate)]
     facts += [("tokenizer", f"{card.name}, {card.fingerprint}"), ("tokens per picture", str(card.tokens_per_image))]
     print_table(f"codes in {out.name}", facts)
-    click.echo(f"wrote {out}")
+    click.echo(f"wrote {shown(out)}")
 
 
 def unique_names(files: Sequence["ImageFile"]) -> dict[Path, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenizer.commands.options import choose_preset, choose_tokenizer
+from visent.staging import shown, staged
 
 if TYPE_CHECKING:
     from tokenizer.card import TokenizerCard
@@ -17,14 +18,15 @@ ON_SHEET = 32  # round trips
 
 
 @click.command(name="eval")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
 @click.option("--labels", is_flag=True, help="PATHs hold annotations: measure how many pixels keep their class.")
 @click.option("--ignore-label", type=click.IntRange(0, 255), help="With --labels: pixels of this class do not count.")
 @click.option("--limit", type=click.IntRange(min=1), help="Pictures at most, drawn by the hash of their names.")
-@click.option("--sheet", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw up to 32 of the round trips.")
-@click.option("--json", "json_path", metavar="FILE.json", type=click.Path(path_type=Path), help="Write all figures.")
+@click.option("--sheet", metavar="FILE.png", type=click.Path(), help="Draw up to 32 of the round trips.")
+@click.option("--json", "json_path", metavar="FILE.json", type=click.Path(), help="Write all figures.")
 @choose_tokenizer
 @choose_preset
+@staged(reads=("paths",), writes=("sheet", "json_path"))
 def evaluate(
     paths: tuple[Path, ...], labels: bool, ignore_label: int | None, limit: int | None, sheet: Path | None,
     json_path: Path | None, name_or_path: str, **chosen: Any,
@@ -75,10 +77,10 @@ def evaluate(
     print_table(f"round trips of {tokenizer.card.name}", rows)
     if sheet is not None:
         drawn.save(sheet)
-        click.echo(f"wrote {sheet}")
+        click.echo(f"wrote {shown(sheet)}")
     if json_path is not None:
         write_json(json_path, tokenizer.card, quality, of_labels, rejects)
-        click.echo(f"wrote {json_path}")
+        click.echo(f"wrote {shown(json_path)}")
 
 
 def figures(

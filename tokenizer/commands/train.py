@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokenizer.commands.card import print_card
+from visent.staging import brought, is_url, mirrored, staged
 
 if TYPE_CHECKING:
     from tokenizer.training.config import TrainConfig
@@ -18,8 +19,8 @@ NOT_IN_CONFIG = ("perceptual", "perceptual_heads", "codebook_size")
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the tokenizer.")
+@click.argument("folders", nargs=-1, required=True, type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder for the tokenizer.")
 @click.option(
     "--renderings",
     multiple=True,
@@ -34,9 +35,9 @@ NOT_IN_CONFIG = ("perceptual", "perceptual_heads", "codebook_size")
 @click.option("--codebook", help="ema (running means) or gradient.")
 @click.option("--activations", help="float32, or bfloat16 for accelerators.")
 @click.option("--ema-decay", type=float, help="Leave the running mean of the weights; 0: the last weights.")
-@click.option("--init", type=click.Path(path_type=Path), help="Start from this tokenizer, of any layout.")
-@click.option("--perceptual", type=click.Path(path_type=Path), help="VGG16's weights: .h5, .safetensors or .pth.")
-@click.option("--perceptual-heads", type=click.Path(path_type=Path), help="LPIPS' linear heads; else all weigh alike.")
+@click.option("--init", help="Start from this tokenizer, of any layout.")
+@click.option("--perceptual", type=click.Path(), help="VGG16's weights: .h5, .safetensors or .pth.")
+@click.option("--perceptual-heads", type=click.Path(), help="LPIPS' linear heads; else all weigh alike.")
 @click.option("--perceptual-weight", type=WEIGHT, help="Of that loss; at 0 its distance is only reported.")
 @click.option("--perceptual-from", type=COUNT, help="The step it begins at.")
 @click.option("--perceptual-crop", type=COUNT, help="Pixels of the part of each crop it sees; 0: all.")
@@ -51,12 +52,13 @@ NOT_IN_CONFIG = ("perceptual", "perceptual_heads", "codebook_size")
 @click.option("--distributed", is_flag=True, help="Join the processes of a TPU pod or a Slurm job.")
 @click.option("--name", help="Name on the card; default: the folder's name.")
 @click.option("--about", multiple=True, metavar="KEY=TEXT", help="A line for the card: sources, licence. Repeatable.")
+@staged(reads=("folders", "perceptual", "perceptual_heads"))
 def train(
     folders: tuple[Path, ...],
-    out: Path,
+    out: str,
     renderings: tuple[str, ...],
     recipe: str,
-    init: Path | None,
+    init: str | None,
     distributed: bool,
     name: str | None,
     about: tuple[str, ...],
@@ -69,7 +71,7 @@ def train(
     CPU cores. `f16-8192` is the network of LVM and open-muse; it wants accelerators, days, and a perceptual network.
 
     Every 500 steps the tokenizer so far, its figures on held-out pictures and a sheet of round trips are written to
-    --out. A stopped run goes on from there when the same command is given again.
+    --out. A stopped run goes on from there when the same command is given again. FOLDERS at URLs are copied here first.
 
     A model that is to read and draw masks, poses or depth maps needs a tokenizer that knows such pictures: without
     renderings their colours come back washed out. Renderings are resized without mixing colours.
@@ -99,10 +101,11 @@ def train(
     perceptual = _perceptual(given)
     config, network = _config(recipe, init, perceptual, tuple(share for _, share in mixed), given)
     trainer = Trainer(config, Pictures(config, folders, mixed), perceptual=perceptual, init=network)
-    run = Run(trainer, out, name or out.resolve().name, lines)
-    run.restore()
     try:
-        card = run.train()
+        with mirrored(out) as (place, send):
+            run = Run(trainer, place, name or place.resolve().name, lines, send)
+            run.restore()
+            card = run.train()
     except OSError as error:
         raise UserError(f"cannot write the tokenizer to {out}: {error}; free the disk or name another --out") from error
     except jax.errors.JaxRuntimeError as error:
@@ -123,7 +126,7 @@ def _perceptual(given: dict[str, Any]) -> "Perceptual | None":
 
 
 def _config(
-    recipe: str, init: Path | None, perceptual: "Perceptual | None", shares: tuple[float, ...], given: dict[str, Any]
+    recipe: str, init: str | None, perceptual: "Perceptual | None", shares: tuple[float, ...], given: dict[str, Any]
 ) -> "tuple[TrainConfig, VQGAN | None]":
     """Returns the recipe as changed by the options, and the network to start from."""
     import dataclasses
@@ -172,9 +175,14 @@ def _renderings(texts: tuple[str, ...]) -> list[tuple[Path, float]]:
     for text in texts:
         folder, _, share = text.rpartition("=")
         try:
-            pairs.append((Path(folder), float(share)))
+            pairs.append((_local(folder), float(share)))
         except ValueError:
             folder = ""
         if not folder:
             raise UserError(f"--renderings {text!r}: expected FOLDER=SHARE, for example --renderings masks/=0.2")
     return pairs
+
+
+def _local(folder: str) -> Path:
+    """Returns a folder, or a copy of one at a URL, which goes when the command ends."""
+    return Path(click.get_current_context().with_resource(brought(folder)) if is_url(folder) else folder)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,11 @@ STEPS_BETWEEN_EXPORTS = 500
 class Run:
     """Trains to the last step; writes figures, checkpoints and the tokenizer so far to `out` on the way."""
 
-    def __init__(self, trainer: Trainer, out: Path, name: str, about: dict[str, str]) -> None:
+    def __init__(
+        self, trainer: Trainer, out: Path, name: str, about: dict[str, str], kept: Callable[[], None] = lambda: None
+    ) -> None:
         self.trainer, self.out, self.name, self.about = trainer, out, name, about
+        self.kept = kept  # called when a checkpoint was written
         self.folder = out / "training"
         self.recent: deque[dict[str, float]] = deque(maxlen=STEPS_BETWEEN_LINES)
         self.writes = jax.process_index() == 0
@@ -114,6 +117,7 @@ class Run:
         if self.writes:
             _append(log, {"step": step, "held_out": self._export()})
             save_state(self.folder / STATE_FILE, self.trainer)
+            self.kept()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"step {step} is written")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from visent.errors import UserError
+from visent.staging import brought, is_url, shown, staged
 
 if TYPE_CHECKING:
     from tokenizer.tokenizer import Tokenizer
@@ -30,7 +31,7 @@ BELONGS = {  # options to the prompts that they are for
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the pictures.")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder for the pictures.")
 @click.option("--task", help="Task of the manifest whose held-out sentences are prompts.")
 @click.option("--split", default="val", show_default=True, help="Split that the sentences of --task come from.")
 @click.option("--shots", type=int, help="Whole examples before the last one of --task [default: as many as fit].")
@@ -58,6 +59,7 @@ BELONGS = {  # options to the prompts that they are for
 @click.option("--video", default="mp4", show_default=True, type=click.Choice(["gif", "mp4"]), help="Form of clips.")
 @click.option("--tokenizer", default="default", show_default=True, help="Tokenizer name or folder.")
 @click.pass_context
+@staged(reads=("prompt", "query", "clip", "top_half"), writes=("out",))
 def generate(ctx: click.Context, /, run: str, out: Path, **options: Any) -> None:
     """Generate images that continue a prompt, with the model that RUN trained.
 
@@ -117,22 +119,29 @@ def _prompts(kind: str, options: Mapping[str, Any], run: "TrainedRun", codec: "T
     from trainer.prompts import from_task
 
     count, context = options["count"], run.context
+    own = {name: [str(path) for path in options[name]] for name in ("prompt", "query", "top_half")}
     if kind == "task":
-        query = own_pictures.of_files(options["query"], codec) if options["query"] else None
+        query = own_pictures.of_files(own["query"], codec) if own["query"] else None
         corpus, stages = Corpus(run.lock, split=options["split"]), list(run.config.stages)
         found = from_task(corpus, stages, options["task"], count, prompt_images=options["prompt_images"],
                           shots=options["shots"], query=query, seed=options["seed"])  # fmt: skip
         return replace(found, fps=options["fps"])
     if kind == "prompt":
-        return own_prompts.from_files(options["prompt"], count, options["images"], codec, context)
+        return own_prompts.from_files(own["prompt"], count, options["images"], codec, context)
     if kind == "pair":
-        return own_prompts.from_pairs(options["pair"], options["query"][0], count, codec, context)
+        pairs = [(_local(first), _local(second)) for first, second in options["pair"]]
+        return own_prompts.from_pairs(pairs, own["query"][0], count, codec, context)
     if kind == "clip":
-        return own_prompts.from_clip(options["clip"], count, options["frames_in"], options["frames_out"], codec,
+        return own_prompts.from_clip(str(options["clip"]), count, options["frames_in"], options["frames_out"], codec,
                                      context, fps=options["fps"], start=options["start"])  # fmt: skip
     if kind == "top_half":
-        return own_prompts.from_top_halves(options["top_half"], count, codec)
+        return own_prompts.from_top_halves(own["top_half"], count, codec)
     return own_prompts.nothing(count, options["images"], run.lock.card.tokens_per_image, context)
+
+
+def _local(picture: str) -> str:
+    """Returns a file, or a copy of one at a URL, which goes when the command ends."""
+    return str(click.get_current_context().with_resource(brought(picture))) if is_url(picture) else picture
 
 
 def _show_samples(samples: list[dict[str, Any]], out: Path) -> None:
@@ -145,4 +154,4 @@ def _show_samples(samples: list[dict[str, Any]], out: Path) -> None:
         table.add_row(sample["picture"], ", ".join(sample["images"]), "-" if same is None else f"{same:.1%}")
     console = Console()
     console.print(table)
-    console.print(f"pictures: {out}, all of them in {out / 'sheet.png'}", soft_wrap=True)
+    console.print(f"pictures: {shown(out)}, all of them in {shown(out / 'sheet.png')}", soft_wrap=True)

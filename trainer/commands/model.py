@@ -1,9 +1,12 @@
 """`visent model`: trained models to and from Hugging Face's Llama."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
+
+from visent.staging import brought, is_url, shown, staged
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -22,11 +25,12 @@ def model() -> None:
 
 @model.command(context_settings=CONTEXT)
 @click.argument("run")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, type=click.Path(), help="Folder to write.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
               help="Of the numbers; float32 loses nothing.")  # fmt: skip
 @click.option("--file-gb", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True,
               help="Largest file; a larger model has several and an index.")  # fmt: skip
+@staged(writes=("out",))
 def export(run: str, out: Path, dtype: str, file_gb: float) -> None:
     """Write the newest checkpoint of RUN as a folder that transformers loads as LlamaForCausalLM.
 
@@ -47,11 +51,12 @@ def export(run: str, out: Path, dtype: str, file_gb: float) -> None:
 
 
 @model.command("import", context_settings=CONTEXT)
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path())
 @click.option("--manifest", "-m", required=True, help="Of shards whose codes the model knows: .toml, or a lock .json.")
 @click.option("--out", required=True, help="Folder of the run to write, or gs://...")
 @click.option("--begin", default="auto", show_default=True, metavar="auto|none|TOKEN",
               help="Token that begins sentences. auto: the folder's bos_token_id, if it is no code.")  # fmt: skip
+@staged(reads=("folder",))
 def import_(folder: Path, manifest: str, out: str, begin: str) -> None:
     """Make a run of FOLDER, a Llama of transformers over codes of images, such as LVM's public checkpoints.
 
@@ -89,8 +94,11 @@ def show(what: str) -> None:
     """
     from manifests import files
 
-    is_run = files.is_url(what) or files.exists(files.join(what, "checkpoints"))
-    _show(_run_facts(what) if is_run else _folder_facts(Path(what)))
+    if files.exists(files.join(what, "checkpoints")):
+        _show(_run_facts(what))
+        return
+    with brought(what) if is_url(what) else nullcontext(Path(what)) as folder:
+        _show(_folder_facts(folder) | {"folder": what})
 
 
 def _run_facts(root: str) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def _folder_facts(path: Path) -> dict[str, Any]:
     settings, tokenizer = folder.settings, folder.settings.ours.get("tokenizer", {})
     names = {one.file for one in folder.stored.values()}
     return {
-        "folder": str(path),
+        "folder": shown(path),
         **_sizes(settings.hidden, settings.mlp, settings.heads, settings.layers),
         "tokens": f"{settings.vocabulary:,}",
         "bos_token_id": "none" if settings.begin is None else str(settings.begin),

@@ -29,8 +29,6 @@ def export(run: SavedRun, out: Path, dtype: str = "float32", file_bytes: int = 2
     Raises:
         UserError: `out` is there already or cannot be written, or a number does not fit the type.
     """
-    if files.is_url(str(out)):
-        raise UserError(f"--out {out}: transformers reads local folders; export to one, then copy it")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is already there: name another --out, or delete it")
     partial_folder = out.with_name(f"{files.TEMPORARY}{uuid.uuid4().hex[:12]}-{out.name}")
