@@ -146,12 +146,13 @@ def _codes(page: Page, folder: str, facts: DatasetFacts, coder: Tokenizer | None
     size = facts.schema.card.image_size
     black = None if coder is None else np.asarray(coder.encode(np.zeros((1, size, size, 3), np.uint8))[0])
     contents = Contents(facts.schema, black)
-    chosen = _spread([shard for shard in facts.shards if shard.rows], wanted.shards)
+    having = [shard for shard in facts.shards if shard.rows]
+    chosen = _spread(having, wanted.shards)
     for shard in chosen:
         for row in read_rows(files.join(folder, shard.file), facts.schema):
             contents.add(row)
     roles = contents.finish()
-    counted = "all" if len(chosen) == len(facts.shards) else f"{len(chosen)} of {len(facts.shards):,}"
+    counted = "all" if len(chosen) == len(having) else f"{len(chosen)} of {len(having):,}"
     page.heading("Codebook", f"Codes of {counted} shards. Perplexity is how many equally likely codes would be as "
                  "hard to guess; a picture is uniform where one code fills it but for the border.")  # fmt: skip
     head = ("role", "pictures", "codes in use", "of the codebook", "perplexity", "uniform", "black")
@@ -180,13 +181,13 @@ def _rejects(page: Page, folder: str, facts: DatasetFacts) -> None:
     ordered = dict(rejected.most_common())
     page.plot(plots.bars({reason: float(count) for reason, count in ordered.items()}, "examples"), "By reason.")
     examples = _reject_examples(folder, facts, list(ordered))
-    rows = [
-        (reason, f"{count:,}", f"{count / listed:.3%}", one.get("stage", ""), one.get("key", ""), one.get("detail", ""))
-        for reason, count in ordered.items()
-        for one in examples[reason] or [{}]
-    ]
+    rows = []
+    for reason, count in ordered.items():
+        for at, one in enumerate(examples[reason] or [{}]):
+            first = (reason, f"{count:,}", f"{count / listed:.3%}") if at == 0 else ("", "", "")
+            rows.append((*first, one.get("stage", ""), one.get("key", ""), one.get("detail", "")))
     page.table(("reason", "examples", "of all", "stage", "key", "detail"), rows, numbers_from=9)
-    page.text("`visent tokenize --retry-rejects` tries them again, all or those of one reason.")
+    page.text("visent tokenize --retry-rejects tries them again, all or those of one reason.")
 
 
 def _reject_examples(folder: str, facts: DatasetFacts, reasons: Sequence[str]) -> dict[str, list[Mapping[str, str]]]:
