@@ -152,7 +152,7 @@ class Img2dataset(Dataset):
             return {row.pop("key"): row for row in table.to_pylist()}
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{readable(item.files['table'])} holds text that is none ({error}); fetch it again"
+                f"{readable(item.files.get('table', ''))} holds text that is none ({error}); fetch it again"
             ) from error
 
     def pictures(self, items: Sequence[Item]) -> int | None:

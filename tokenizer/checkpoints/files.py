@@ -25,7 +25,7 @@ WEIGHTS_FILES = (
 SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".pkl", ".pickle")
 SUBFOLDERS = ("vqvae", "vae", "checkpoints")  # of diffusers' pipelines, of open-muse's, of taming's runs
 WRAPPED = "state_dict."  # lightning keeps the weights below this name
-MOST_LEAVES = 100_000  # a few kilobytes of references to references may spell out more than any memory holds
+MOST_LEAVES = 10_000  # a few kilobytes of references to references may spell out more than any memory holds
 LISTED = 12  # names of a folder that an error message shows
 
 
