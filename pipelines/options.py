@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+    TestOptions,
+)
 
 from manifests import files
 from pipelines.accelerators import Accelerator, gpu, tpu
@@ -98,6 +104,13 @@ def runs_here(options: PipelineOptions) -> bool:
 def is_dataflow(options: PipelineOptions) -> bool:
     """Says whether Google's machines do the work."""
     return bool(options.view_as(StandardOptions).runner == DATAFLOW)
+
+
+def has_containers(options: PipelineOptions) -> bool:
+    """Says whether workers run in containers, which get this package from here; Docker is Beam's default elsewhere."""
+    if options.view_as(StandardOptions).runner in (*LOCAL, *StandardOptions.LOCAL_RUNNERS):
+        return False
+    return is_dataflow(options) or options.view_as(PortableOptions).environment_type in (None, "DOCKER")
 
 
 def is_dry(options: PipelineOptions) -> bool:

@@ -15,7 +15,6 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     PipelineOptions,
-    PortableOptions,
     SetupOptions,
     StandardOptions,
 )
@@ -31,7 +30,7 @@ from pipelines.ending import WorkerDiedError, check_shards, death_of, ended, fil
 from pipelines.handout import hand_out, take_back, taken
 from pipelines.job import Job, Work
 from pipelines.logs import tell
-from pipelines.options import check_in_reach, is_dataflow, is_direct, is_multi_processing
+from pipelines.options import check_in_reach, has_containers, is_direct, is_multi_processing
 from pipelines.staging import setup_file
 from pipelines.worklog import Totals
 from visent.errors import UserError
@@ -167,8 +166,7 @@ def _local(options: PipelineOptions) -> FnApiRunner:
 def package(options: PipelineOptions) -> Iterator[None]:
     """Sends this package to workers in containers, unless another way was given, for as long as the block lasts."""
     setup = options.view_as(SetupOptions)
-    contained = is_dataflow(options) or options.view_as(PortableOptions).environment_type == "DOCKER"
-    if not contained or setup.setup_file or setup.prebuild_sdk_container_engine:
+    if not has_containers(options) or setup.setup_file or setup.prebuild_sdk_container_engine:
         yield
         return
     with setup_file() as path:

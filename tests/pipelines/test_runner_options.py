@@ -7,7 +7,7 @@ import pytest
 from pipelines.accelerators import GPUS, SHORT, TPUS, gpu, tpu
 from pipelines.handout import MAX_BYTES, hand_out, names_of, take_back, taken
 from pipelines.job import Job, Work
-from pipelines.options import Place, arguments_at, beam_options, check_in_reach, is_dry, runs_here
+from pipelines.options import Place, arguments_at, beam_options, check_in_reach, has_containers, is_dry, runs_here
 from pipelines.sources.base import Item, Unit
 from pipelines.sources.folder import FolderSource
 from visent.errors import UserError
@@ -93,6 +93,18 @@ def test_workers_are_processes_here_and_parallelism_on_flink() -> None:
 def test_what_does_not_go_together_is_refused_with_the_fix(place: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         options(**place)
+
+
+def test_workers_in_containers_get_the_package_and_others_have_it() -> None:
+    def contained(*arguments: str) -> bool:
+        return has_containers(beam_options(arguments))
+
+    assert contained("--runner=DataflowRunner")
+    assert contained("--runner=FlinkRunner")
+    assert contained("--runner=PortableRunner", "--environment_type=DOCKER")
+    assert not contained("--runner=PortableRunner", "--environment_type=EXTERNAL")
+    assert not contained()
+    assert not contained("--runner=DirectRunner", "--direct_running_mode=multi_processing")
 
 
 def test_every_accelerator_has_a_machine_and_an_option_for_each_number() -> None:
