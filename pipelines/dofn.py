@@ -10,10 +10,10 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from manifests.schema import Schema
-from manifests.shards import ShardInfo
+from manifests.shards import ShardInfo, read_receipt
 from pipelines import worklog
 from pipelines.encoder import Encoder, shared_encoder
-from pipelines.job import Job, Work, finished
+from pipelines.job import Job, Work
 from pipelines.logs import tell
 from pipelines.merge import retry_unit
 from pipelines.meter import Meter
@@ -54,9 +54,12 @@ class TokenizeUnit(beam.DoFn):
         yield json.dumps(info.to_json())
 
     def _made(self, work: Work) -> ShardInfo | None:
-        """Returns the receipt where this job has made the shard already: others' failures bring units back."""
-        file = work.file(self._job.format)
-        return finished(self._job, [file], self._digest).get(file) if self._raises else None
+        """Returns the receipt where this job has made the shard already: others' failures bring units back.
+
+        It asks for the one receipt, as a listing of all shards is long.
+        """
+        info = read_receipt(self._job.out, work.file(self._job.format)) if self._raises else None
+        return info if info is not None and info.config_digest == self._digest else None
 
     def _encoder(self) -> Encoder:
         """Returns the process's encoder.
