@@ -174,10 +174,11 @@ def write(path: Path, tables: dict[str, Any]) -> None:
     """Replaces the tables between their marks."""
     text = path.read_text()
     for name, table in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        before, found, rest = text.partition(begin)
-        assert found, f"{path} has no mark for {name}"
-        text = before + begin + table + end + rest.partition(end)[2]
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        _, found, after = rest.partition(end)
+        assert found, f"{path} has no marks for {name}"
+        text = f"{before}{begin}\n{table}\n{end}{after}"
     path.write_text(text)
     print(f"written: {path}")
 
