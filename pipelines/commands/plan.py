@@ -52,7 +52,8 @@ def plan() -> None:
     """Say what `visent tokenize` would take: images, accelerator hours, bytes, shards and cost.
 
     Takes the command line of `visent tokenize`, reads, decodes and encodes a few examples of the source, and writes
-    nothing. `visent plan simulate` then shows what unit sizes, worker counts and preemptions make of it.
+    nothing. Where the job is to run counts by --gpu or --tpu only. `visent plan simulate` then shows what unit sizes,
+    worker counts and preemptions make of it.
 
     \b
     Examples:
