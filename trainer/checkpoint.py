@@ -2,7 +2,7 @@
 
 One folder for each step: `params`, `rest` (the optimizer's moments and the step), `facts` (what the run is) and
 `digests` (of every array, so that wrong bytes are noticed). A folder has its name only when it is whole; at `gs://`,
-only when `commit_success.txt` is in it.
+and other URLs, only when `commit_success.txt` is in it.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from manifests import files
 from trainer import model as llama
 from trainer.config import RunConfig
 from trainer.digest import digests
+from trainer.mirror import Mirror
 from trainer.run_facts import RunFacts, check_same_run, differences
 from trainer.step import TrainState
 from visent.errors import UserError
@@ -59,15 +60,17 @@ class Keep:
 
 
 class Checkpoints:
-    """The checkpoints of one run, by step, in a folder or at a `gs://` URL; closed at the end of a `with` block.
+    """The checkpoints of one run, by step, in a folder or at a URL; closed at the end of a `with` block.
 
     Without `keep` they can only be read, also while the run that writes them goes on. Every process of a run must
     make one and call the same methods.
     """
 
     def __init__(self, folder: str | Path, keep: Keep | None = None) -> None:
-        self.folder = _place(folder)
+        self.folder = str(folder) if files.is_url(folder) else str(Path(folder).absolute())
         self._writes = keep is not None
+        self._mirror = _mirror(self.folder, self._writes)
+        self._at = self.folder if self._mirror is None else str(self._mirror.folder)  # where orbax works
         self._saving: int | None = None  # the step that is being written
         self._failure: tuple[int, Exception] | None = None
         _quiet()
@@ -75,7 +78,7 @@ class Checkpoints:
         if keep is not None:
             options = ocp.CheckpointManagerOptions(preservation_policy=keep.policy(), cleanup_tmp_directories=True)
         try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = ocp.CheckpointManager(self._at, options=options)
         except Exception as error:
             raise UserError(f"checkpoints at {self.folder} cannot be reached ({_reason(error)}): check that the place "
                             "is there and that you may use it, then run the same command again") from error  # fmt: skip
@@ -84,6 +87,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._settle()
         try:
             self._manager.close()
         except Exception as failure:
@@ -149,6 +153,8 @@ class Checkpoints:
         """Waits until nothing is being written; orbax raises a failure only once, so it is kept here."""
         try:
             self._manager.wait_until_finished()
+            if self._mirror is not None and self._writes:
+                self._mirror.send(int(step) for step in self._manager.all_steps())
         except Exception as error:
             self._failed(error)
 
@@ -159,11 +165,11 @@ class Checkpoints:
 
     def _remove_unfinished(self) -> None:
         """Gives the room back that an unfinished checkpoint took; what cannot be removed now, the next run removes."""
-        if not self._writes or jax.process_index() or files.is_url(self.folder):
+        if not self._writes or jax.process_index() or files.is_url(self._at):
             return  # in a bucket nothing says which one is unfinished until orbax looks for its commit file
         for pause in (0.0, 0.1, 0.5):  # other threads may still be on their way to it
             time.sleep(pause)
-            for unfinished in Path(self.folder).glob(_UNFINISHED):
+            for unfinished in Path(self._at).glob(_UNFINISHED):
                 shutil.rmtree(unfinished, ignore_errors=True)
 
     def _raise_failure(self) -> None:
@@ -189,7 +195,7 @@ class Checkpoints:
         Raises:
             UserError: it cannot be read, its bytes are not those that were written, or it has parameters only.
         """
-        if not files.exists(files.join(self.folder, str(self.latest), "rest")):
+        if not files.exists(files.join(self._at, str(self.latest), "rest")):
             raise UserError(f"checkpoint {self._path(self.latest)} holds parameters only and cannot be resumed: "
                             "start a run from it in another folder, with --from")  # fmt: skip
         found = self._restore(self.latest, params=like.params, rest={"moments": like.moments, "step": like.step})
@@ -241,12 +247,13 @@ class Checkpoints:
             raise UserError(f"checkpoint {self._path(step)} cannot be read ({_reason(error)}): {fix}") from error
 
 
-def _place(folder: str | Path) -> str:
-    if not files.is_url(folder):
-        return str(Path(folder).absolute())
-    if not str(folder).startswith("gs://"):
-        raise UserError(f"checkpoints cannot be kept at {folder}: expected a folder or gs://bucket/path")
-    return str(folder)
+def _mirror(folder: str, writes: bool) -> Mirror | None:
+    """Returns the local copies of a place that orbax cannot write to."""
+    if not files.is_url(folder) or folder.startswith("gs://"):
+        return None
+    if jax.process_count() > 1:
+        raise UserError(f"checkpoints of several hosts cannot be kept at {folder}: expected a shared folder or gs://")
+    return Mirror(folder, writes=writes)
 
 
 def _code(error: Exception) -> int:

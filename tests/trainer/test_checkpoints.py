@@ -16,12 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manifests import files
+from trainer import mirror
 from trainer.checkpoint import Checkpoints, Keep
 from trainer.digest import digests
 from trainer.journal import Journal
 from trainer.run_facts import RunFacts, check_same_run
 from trainer.run_folder import RunFolder, open_run, shapes
 from trainer.step import init_state
+from visent import storage
 from visent.errors import UserError
 
 
@@ -211,11 +214,44 @@ def test_reading_does_not_disturb_a_run_that_writes(tmp_path, state, facts):
         assert writer.latest == 2
 
 
-def test_places_that_orbax_cannot_write_to_are_refused(state):
-    with pytest.raises(UserError, match=r"s3://bucket/run.*expected a folder or gs://bucket/path"):
-        Checkpoints("s3://bucket/run/checkpoints", Keep())
+def test_a_folder_without_checkpoints_is_no_run():
     with pytest.raises(UserError, match="has no checkpoints"):
         open_run("nowhere")
+
+
+def test_at_urls_that_orbax_does_not_know_steps_are_kept_whole(state, facts, tmp_path):
+    url = f"memory://{tmp_path}/checkpoints"
+    with Checkpoints(url, Keep(newest=1, steps=(1,))) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(at(step, state), facts)
+    assert files.list_names(url) == ["1", "3"]
+    mirror._copies.cache_clear()  # another process
+    with Checkpoints(url) as reader:
+        assert reader.latest == 3
+        assert same(reader.restore(state), at(3, state))
+        assert [path.name for path in mirror._copies(url, False).iterdir()] == ["3"]
+    files.remove(f"{url}/3/{mirror.MARKER}")  # as if the upload had been cut short
+    with Checkpoints(url, Keep(newest=1, steps=(1,))) as checkpoints:
+        assert checkpoints.latest == 1
+        checkpoints.save(at(3, state), facts)
+    assert files.exists(f"{url}/3/{mirror.MARKER}")
+
+
+def test_an_upload_that_fails_is_told_and_earlier_steps_stay(state, facts, tmp_path, monkeypatch):
+    url = f"memory://{tmp_path}/checkpoints"
+    with Checkpoints(url, Keep()) as checkpoints:
+        checkpoints.save(at(1, state), facts)
+
+    def refuse(local, url):
+        raise storage.StorageError("out of reach, 5 times in a row")
+
+    refused = pytest.raises(UserError, match=r"step 2 cannot be written to memory://.*out of reach")
+    with refused, Checkpoints(url, Keep()) as checkpoints:
+        monkeypatch.setattr(storage, "put", refuse)
+        checkpoints.save(at(2, state), facts)
+    mirror._copies.cache_clear()
+    with Checkpoints(url) as reader:
+        assert reader.latest == 1
 
 
 def test_how_it_is_computed_may_change_but_not_what_is_learned(facts):
