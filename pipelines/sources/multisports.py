@@ -16,7 +16,7 @@ from pipelines.sources.video_clips import rows
 from pipelines.sources.video_frames import frame_rate
 from pipelines.sources.video_lists import first_there, video_item, videos_in
 from pipelines.sources.videos import VideoDataset
-from tokenizer.checkpoints.pickles import load_pickle
+from tokenizer.checkpoints.pickles import Rebuilders, load_pickle
 from tokenizer.checkpoints.torch_files import DAMAGE
 from visent.errors import UserError, said
 
@@ -76,7 +76,7 @@ def _none(*_: object) -> dict[Any, Any]:
 
 
 # What the names of containers stand for; arrays are made as of any other pickle.
-CONTAINERS = {("collections", "defaultdict"): _none, ("builtins", "dict"): dict, ("builtins", "list"): list}
+CONTAINERS: Rebuilders = {("collections", "defaultdict"): _none, ("builtins", "dict"): dict, ("builtins", "list"): list}
 
 
 @parsed_once
@@ -94,7 +94,7 @@ def _truth(path: str) -> Mapping[str, Any]:
     for name, fits in EXPECTED.items():
         if not (isinstance(truth, dict) and name in truth and _safely(fits, truth[name])):
             raise UserError(f"{readable(path)} has no {name} as MultiSports has them; fetch multisports_GT.pkl again")
-    return truth
+    return dict(truth)
 
 
 def _safely(fits: Callable[[Any], bool], value: Any) -> bool:

@@ -76,7 +76,7 @@ def npy(shape: tuple[int, ...], data: bytes = b"") -> bytes:
 
 @pytest.mark.usefixtures("bounded")
 def test_a_depth_map_that_states_more_than_it_holds_is_refused_unread() -> None:
-    for shape, reason in (((10**6, 10**6), "too-large"), ((10**12, 0), "too-large"), ((4000, 4000), "truncated")):
+    for shape, reason in (((10**6, 10**6), "too-large"), ((10**12, 0), "truncated"), ((4000, 4000), "truncated")):
         with pytest.raises(ImageError) as refused:
             decode_depth(npy(shape))
         assert refused.value.reason == reason

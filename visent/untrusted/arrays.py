@@ -69,7 +69,7 @@ def read_arrays(data: BufferedIOBase, names: Collection[str] | None, most_bytes:
                 name = entry.removesuffix(".npy")
                 if names is None or name in names:
                     with archive.open(entry) as file:
-                        found[name] = read_array(file, most_bytes)
+                        found[name] = read_array(file, most_bytes)  # type: ignore[arg-type]
                     most_bytes -= found[name].nbytes
             return found
     except ValueError:
