@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call"
 """What a worker measures and tells, and that it compiles once and uses every device."""
 
 import json
@@ -40,7 +41,7 @@ def compilations() -> list[str]:
     """The names of what jax compiles from now on."""
     seen: list[str] = []
 
-    def listen(event: str, _: float, **told: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event.endswith("backend_compile_duration"):
             seen.append(event)
 
