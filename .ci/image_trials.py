@@ -96,7 +96,8 @@ def trials(target: str, python: str, variables: Mapping[str, str], folder: Path)
     else:
         yield visent("demo --help")
         yield visent("manifest init corpus/photos --out manifest.toml")
-        yield visent("train tiny --manifest manifest.toml --out run --set 'stages.*.steps=2' --set 'stages.*.warmup_steps=0'")
+        steps = "--set 'stages.*.steps=2' --set 'stages.*.warmup_steps=0'"
+        yield visent(f"train tiny --manifest manifest.toml --out run {steps}")
 
 
 def _problem(command: list[str], environment: Mapping[str, str], folder: Path) -> str:

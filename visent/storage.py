@@ -75,7 +75,7 @@ def patiently(call: Callable[[], Result]) -> Result:
             if pause is None or not _passes(error) or time.monotonic() - began > PATIENCE_SECONDS:
                 often = f", {tried} times in a row" if tried > 1 else ""
                 raise StorageError(f"{_first_line(error)}{often}") from error
-        time.sleep(pause * random.uniform(0.5, 1.5))  # nosec B311 - so that workers do not come back all at once
+        time.sleep(pause * random.uniform(0.5, 1.5))  # so that workers do not come back all at once
     raise AssertionError("unreachable")
 
 
