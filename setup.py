@@ -1,4 +1,4 @@
-"""Describes the package; Dataflow workers install it from here (`--setup_file`)."""
+"""Describes the package. What a job sends to workers in containers is made of it by pipelines/staging.py."""
 
 from pathlib import Path
 
