@@ -1,12 +1,10 @@
 """Rejects retried and inputs grown in a bucket, over HTTP."""
 
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipelines"))
-from made_media import picture_bytes, write_pictures
+from PIL import Image
 
 from benchmarks.faults.buckets import Bucket
 from manifests import files
@@ -20,6 +18,14 @@ from pipelines.verify import verify_dataset
 from tokenizer.testing import tiny_tokenizer_dir
 
 
+def write_pictures(folder: Path, count: int) -> None:
+    """Writes different pictures, the same for the same number."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+
+
 @pytest.mark.slow
 def test_a_dataset_in_a_bucket_is_retried_and_grows(served: Bucket, tmp_path: Path) -> None:
     write_pictures(tmp_path / "in", 5)
@@ -28,7 +34,7 @@ def test_a_dataset_in_a_bucket_is_retried_and_grows(served: Bucket, tmp_path: Pa
     made = Job(out=f"{served.url}/corpus/d", name="d", tokenizer=str(tiny_tokenizer_dir(tmp_path)), source=source)
     tokenize(made, max_reject_fraction=0.5)
     assert dataset_status(made.out).rejects == {"empty": 1}
-    (tmp_path / "in" / "002.png").write_bytes(picture_bytes(2))
+    write_pictures(tmp_path / "in", 5)
     assert retry_rejects(made.out).rejects == {}
     assert files.list_sizes(staged(made.out)) == {}
     write_pictures(tmp_path / "in", 7)
