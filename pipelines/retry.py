@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 from manifests import files
-from manifests.dataset import DatasetFacts, has_facts, load_facts
+from manifests.dataset import config_digest, has_facts, load_facts
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo, receipt_name, rejects_name
 from pipelines.adopt import PLAN_FILE, Adoption, adopt, facts_kept, finish_begun, staged
@@ -40,7 +40,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """What the receipts of the dataset say."""
-        return next(iter(self.receipts.values()))[0].config_digest if self.receipts else ""
+        return config_digest(self.config)
 
 
 def retry_rejects(
@@ -84,8 +84,7 @@ def _plan(folder: str, reasons: Sequence[str]) -> Plan:
     name = load_facts(folder).name if has_facts(folder) else files.name(folder)
     job = job_from_facts(folder, name, config)
     known, change = units_and_change(job, config, job.source.listing()[0])
-    facts = DatasetFacts(name=name, schema=job.schema, shards=(), config=config)
-    receipts = _by_unit(folder, facts.config_digest)
+    receipts = _by_unit(folder, config_digest(config))
     mended = _mended(folder, known, receipts, change, job)
     units = [_as_now(unit, mended.get(unit.id, {})) for unit in known]
     _check_reasons(reasons, receipts)
