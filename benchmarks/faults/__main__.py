@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.faults import full_disk, kills, storage
+from benchmarks.faults import full_disk, fuzz, kills, storage
 from benchmarks.faults.scenarios import Inputs, make_inputs, scenarios
 
 PARTS = ("kills", "disks", "storage", "fuzz")

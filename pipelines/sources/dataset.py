@@ -12,7 +12,7 @@ from pipelines.sources import places
 from pipelines.sources.base import SPLITS, Example, Item, Reject, Unit
 from pipelines.sources.files import checked_root, noted, readable
 from pipelines.sources.trust import trusted
-from visent.errors import UserError, unknown
+from visent.errors import UserError, said, unknown
 
 RoleKind = Literal["still", "clip"]
 
@@ -122,13 +122,23 @@ class DatasetSource:
         found: list[Item] = []
         with places.remembering(self.dataset.root):
             for split in [split for split in SPLITS if split in (self.splits or self.dataset.splits)]:
-                listed = sorted(self.dataset.items(split, left_out), key=_order)
+                listed = sorted(self._items(split, left_out), key=_order)
                 if not listed and self.splits:
                     raise self._nothing(f"split {split!r} of {self.name}", left_out)
                 found += [trusted(replace(item, split=item.split or split)) for item in listed]
         if not found:
             raise self._nothing(self.name, left_out)
         return _without_doubles(found), noted(left_out)
+
+    def _items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
+        """Lists a split; a list of the publisher's that holds other kinds of values than it should is told in a line."""
+        try:
+            yield from self.dataset.items(split, left_out)
+        except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError) as error:
+            raise UserError(
+                f"the lists of {self.name} in {readable(self.dataset.root)} hold what they should not "
+                f"({type(error).__name__}: {said(error)[:200]}); fetch them again"
+            ) from error
 
     def _nothing(self, what: str, left_out: Mapping[str, int]) -> UserError:
         root = self.dataset.root

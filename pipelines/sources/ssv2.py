@@ -35,7 +35,7 @@ class SSv2(VideoDataset):
         for entry in self._json(FILES[split]) or []:
             try:
                 key, meta = str(entry["id"]), _meta(entry, indices)
-            except (TypeError, KeyError, ValueError) as error:
+            except (TypeError, KeyError, ValueError, AttributeError) as error:
                 raise UserError(f"{FILES[split]}.json: an entry is {entry!r}, expected id, label, template") from error
             yield video_item(key, there.get(key), f"{VIDEOS}/{key}.webm", meta)
 
