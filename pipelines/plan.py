@@ -173,9 +173,10 @@ def _priced(plan: Plan, prices: Prices, chip: Chip) -> Plan:
 
 def hourly(prices: Prices, chip: Chip, hours: float) -> dict[str, float]:
     """Returns what so many hours of an accelerator with its part of a machine cost."""
+    billed = 0.0 if chip.machine_included else hours
     return {
         "accelerators": hours * chip.hour.price,
-        "vCPUs": hours * chip.vcpus * prices.rate("vcpu_hour"),
-        "memory": hours * chip.memory_gb * prices.rate("memory_gb_hour"),
+        "vCPUs": billed * chip.vcpus * prices.rate("vcpu_hour"),
+        "memory": billed * chip.memory_gb * prices.rate("memory_gb_hour"),
         "disk": hours * chip.disk_gb * prices.rate("disk_gb_hour"),
     }

@@ -14,6 +14,7 @@ read = 2026-11-21
 machine = "g2-standard-8"          # what each accelerator comes with
 vcpus = 8
 memory_gb = 32
+machine_included = false           # true where the price covers the machine, as of TPUs; vcpus still decode
 tflops = { bfloat16 = 121.0, tf32 = 60.0, float32 = 30.3 }   # peak of dense products, by precision
 tflops_source = "https://..."
 of_peak = 0.3                      # part of the peak that encoding is taken to reach
@@ -34,7 +35,7 @@ RATES = ("vcpu_hour", "memory_gb_hour", "disk_gb_hour", "shuffle_gb", "storage_g
          "reads_per_1000")  # fmt: skip
 _KEYS = ("price", "source", "read")
 _NUMBERS = ("vcpus", "memory_gb", "disk_gb", "of_peak", "images_per_second")
-_CHIP = ("machine", "tflops", "tflops_source", *_NUMBERS)
+_CHIP = ("machine", "machine_included", "tflops", "tflops_source", *_NUMBERS)
 _AS = {"bf16x3": ("bfloat16", 3.0), "bfloat16-tail32": ("bfloat16", 1.0)}  # precision -> whose peak, products for one
 
 
@@ -57,6 +58,7 @@ class Chip:
     vcpus: float = 0.0
     memory_gb: float = 0.0
     disk_gb: float = 0.0
+    machine_included: bool = False  # vCPUs and memory are in the price of an hour
     tflops: Mapping[str, float] = field(default_factory=dict)  # precision -> peak of dense products
     tflops_source: str = ""
     of_peak: float | None = None
@@ -160,8 +162,9 @@ def _chip(name: str, value: Mapping[str, Any], where: str) -> Chip:
     numbers = {key: _number(value[key], f"{where}: {key}", at_least=0.0) for key in known}
     if numbers.get("of_peak", 0.0) > 1:
         raise UserError(f"{where}: of_peak is {numbers['of_peak']:g}, expected a part, from 0 to 1")
-    return Chip(
-        name=name, hour=hour, machine=str(value.get("machine", "")), tflops_source=str(value.get("tflops_source", "")),
+    if not isinstance(included := value.get("machine_included", False), bool):
+        raise UserError(f"{where}: machine_included is {included!r}, expected true or false")
+    return Chip(machine_included=included, name=name, hour=hour, machine=str(value.get("machine", "")), tflops_source=str(value.get("tflops_source", "")),
         tflops={key: _number(peak, f"{where}: tflops.{key}", at_least=0.0) for key, peak in tflops.items()}, **numbers,
     )  # fmt: skip
 

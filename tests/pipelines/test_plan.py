@@ -128,6 +128,17 @@ def test_cost_follows_from_flops_peak_and_prices(tmp_path: Path, tiny: str) -> N
     assert plan.cost == pytest.approx(sum(plan.costs.values()))
 
 
+def test_a_machine_that_is_in_the_price_decodes_and_is_not_billed(tmp_path: Path, tiny: str) -> None:
+    write_pictures(tmp_path / "in", 3)
+    text = PRICES.replace("vcpus = 2", "vcpus = 2\nmachine_included = true")
+    found = plan_of(folder_job(tmp_path / "in", tiny), prices=load_prices(prices(tmp_path, text)), accelerator="fast",
+                    rate=1e9)  # fmt: skip
+    assert found.bound == "decoding on 2 vCPUs"
+    assert found.costs is not None
+    assert found.costs["vCPUs"] == found.costs["memory"] == 0
+    assert found.costs["accelerators"] > 0
+
+
 def test_workers_that_decode_too_slowly_are_seen(tmp_path: Path, tiny: str) -> None:
     write_pictures(tmp_path / "in", 8)
     plan = plan_of(folder_job(tmp_path / "in", tiny), rate=1e9)
