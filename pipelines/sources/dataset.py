@@ -131,7 +131,7 @@ class DatasetSource:
         return _without_doubles(found), noted(left_out)
 
     def _items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
-        """Lists a split; a list of the publisher's that holds other kinds of values than it should is told in a line."""
+        """Lists a split; where a list holds other kinds of values than it should, that is told in one line."""
         try:
             yield from self.dataset.items(split, left_out)
         except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, RecursionError) as error:
