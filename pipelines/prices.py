@@ -164,8 +164,10 @@ def _chip(name: str, value: Mapping[str, Any], where: str) -> Chip:
         raise UserError(f"{where}: of_peak is {numbers['of_peak']:g}, expected a part, from 0 to 1")
     if not isinstance(included := value.get("machine_included", False), bool):
         raise UserError(f"{where}: machine_included is {included!r}, expected true or false")
-    return Chip(machine_included=included, name=name, hour=hour, machine=str(value.get("machine", "")), tflops_source=str(value.get("tflops_source", "")),
-        tflops={key: _number(peak, f"{where}: tflops.{key}", at_least=0.0) for key, peak in tflops.items()}, **numbers,
+    return Chip(
+        name=name, hour=hour, machine=str(value.get("machine", "")), machine_included=included,
+        tflops={key: _number(peak, f"{where}: tflops.{key}", at_least=0.0) for key, peak in tflops.items()},
+        tflops_source=str(value.get("tflops_source", "")), **numbers,
     )  # fmt: skip
 
 
