@@ -17,7 +17,8 @@ from tokenizer.testing import tiny_tokenizer_dir
 ROOT = Path(__file__).resolve().parents[2]
 PHOTOS = 120
 BROKEN = {"broken/empty.jpg": b"", "broken/cut.jpg": b"\xff\xd8\xff\xe0 cut", "broken/text.png": b"no picture"}
-PROCESSES = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+PROCESSES = ("--workers", "2")
+MANY_REJECTS = ("--max-reject-fraction", "0.5")
 MANIFEST = """\
 version = 1
 
@@ -58,6 +59,8 @@ class Inputs:
     tokenizer: Path
     dataset: Path  # the photos' finished tokens
     manifest: Path  # reads them; views.toml beside it asks for views, too
+    mended: Path  # photos of which some were broken when `mended/corpus/photos` was made
+    grown: Path  # photos of which half were there when `grown/corpus/photos` was made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,34 @@ def make_inputs(folder: Path) -> Inputs:
     visent(tokenize_arguments(photos, tokenizer, str(dataset)))
     manifest.write_text(MANIFEST)
     manifest.with_name("views.toml").write_text(MANIFEST.replace("views = 1", "views = 5"))
-    return Inputs(photos=photos, tokenizer=tokenizer, dataset=dataset, manifest=manifest)
+    return Inputs(
+        photos=photos, tokenizer=tokenizer, dataset=dataset, manifest=manifest,
+        mended=_mended(photos, tokenizer, folder / "mended"), grown=_grown(photos, tokenizer, folder / "grown"),
+    )  # fmt: skip
+
+
+def _mended(photos: Path, tokenizer: Path, folder: Path) -> Path:
+    """Makes a dataset of photos of which every seventh is cut, and then puts the whole ones in their place."""
+    shutil.copytree(photos, folder / "photos")
+    damaged = sorted((folder / "photos" / "0000").iterdir())[::7]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:200])
+    visent(tokenize_arguments(folder / "photos", tokenizer, str(folder / "corpus" / "photos"), *MANY_REJECTS))
+    for path in damaged:
+        shutil.copy(photos / "0000" / path.name, path)
+    return folder
+
+
+def _grown(photos: Path, tokenizer: Path, folder: Path) -> Path:
+    """Makes a dataset of half of the photos, and then adds the others."""
+    shutil.copytree(photos, folder / "photos")
+    later = sorted((folder / "photos" / "0000").iterdir())[1::2]
+    for path in later:
+        path.unlink()
+    visent(tokenize_arguments(folder / "photos", tokenizer, str(folder / "corpus" / "photos"), *MANY_REJECTS))
+    for path in later:
+        shutil.copy(photos / "0000" / path.name, path)
+    return folder
 
 
 def tokenize_arguments(photos: Path | str, tokenizer: Path, out: str, *more: str) -> list[str]:
@@ -116,6 +146,9 @@ def scenarios(inputs: Inputs) -> list[Scenario]:
     def corpus(folder: Path) -> None:
         shutil.copytree(inputs.dataset.parent, folder / "corpus")
 
+    def of(made: Path) -> Callable[[Path], None]:
+        return lambda folder: _copy(made / "corpus", folder / "corpus")
+
     def lines_of(folder: Path) -> dict[str, str]:
         return {"manifest.lock.json": _digest((folder / "corpus" / "manifest.lock.json").read_bytes())}
 
@@ -134,6 +167,11 @@ def scenarios(inputs: Inputs) -> list[Scenario]:
                  results=_of(rows), datasets=rows),
         Scenario(name="tokenize --views-from", prepare=corpus, results=_of(views), datasets=views,
                  arguments=lambda folder: ["tokenize", "--views-from", manifest(folder, "views.toml")]),
+        Scenario(name="tokenize --retry-rejects", prepare=of(inputs.mended), results=_of(views), datasets=views,
+                 arguments=lambda folder: ["tokenize", "--retry-rejects", str(folder / "corpus" / "photos")]),
+        Scenario(name="tokenize more photos", prepare=of(inputs.grown), results=_of(views), datasets=views,
+                 arguments=lambda folder: tokenize_arguments(
+                     inputs.grown / "photos", inputs.tokenizer, str(folder / "corpus" / "photos"), *MANY_REJECTS)),
         Scenario(name="verify", prepare=corpus, results=_of(views), datasets=views,
                  arguments=lambda folder: ["verify", str(folder / "corpus" / "photos")]),
         Scenario(name="manifest lock", prepare=corpus,
@@ -141,6 +179,10 @@ def scenarios(inputs: Inputs) -> list[Scenario]:
         Scenario(name="train", prepare=nothing, results=lambda folder: of_run(str(folder / "run")),
                  arguments=lambda folder: train_arguments(str(inputs.manifest), str(folder / "run"))),
     ]  # fmt: skip
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target)
 
 
 def _of(datasets: Sequence[str]) -> Callable[[Path], dict[str, str]]:
