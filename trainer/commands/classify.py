@@ -9,6 +9,7 @@ import click
 
 from trainer.commands.on_hosts import on_hosts
 from visent.errors import UserError
+from visent.staging import staged
 
 if TYPE_CHECKING:
     from trainer.classify.pictures import Pictures
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("images", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--out", help="Folder or gs:// URL of the probe; resumes what is there.")
+@click.argument("images", type=click.Path(file_okay=False))
+@click.option("--out", help="Folder or URL of the probe; resumes what is there.")
 @click.option("--from", "start", metavar="RUN", help="Take the layers of this run's newest checkpoint.")
 @click.option("--model", help="Its size; by default that of --from, else 80m.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE", help="Change one setting; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Print the settings and what the run takes, and stop.")
 @click.option("--allow-other-settings", is_flag=True, help="Go on although settings changed.")
 @on_hosts
+@staged(reads=("images",))
 def classify(
     images: Path,
     out: str | None,
@@ -36,8 +38,8 @@ def classify(
     """Classify pictures with the layers of a trained model (DeLVM's ImageNet probe).
 
     IMAGES holds train/<class>/<picture> and val/<class>/<picture>, as ImageNet is laid out; a flat val/ needs val.txt
-    beside it. Patches of pixels take the place of codes, the positions' average that of the next code. All layers are
-    trained; with classify.train_layers=false only what is new.
+    beside it; at a URL they are copied to this machine first. Patches of pixels take the place of codes, the positions'
+    average that of the next code. All layers are trained; with classify.train_layers=false only what is new.
 
     \b
     Example:

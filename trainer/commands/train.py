@@ -42,7 +42,7 @@ Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/,
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, help=HELP)
 @click.argument("recipe")
 @click.option("--manifest", "-m", required=True, help="manifest.toml, or a manifest.lock.json to read as it stands.")
-@click.option("--out", help="Folder of the run, or gs://bucket/path; resumes what is there.")
+@click.option("--out", help="Folder of the run, or a URL; resumes what is there.")
 @click.option("--model", help=f"{', '.join(MODELS)}; by default that of --from, or the recipe's.")
 @click.option("--set", "changes", multiple=True, metavar="PATH=VALUE",
               help="Change one setting; may be repeated. stages.*.steps=100 is for all stages.")  # fmt: skip
