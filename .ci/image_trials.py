@@ -96,8 +96,8 @@ def trials(target: str, python: str, variables: Mapping[str, str], folder: Path)
     else:
         yield visent("demo --help")
         yield visent("manifest init corpus/photos --out manifest.toml")
-        steps = "--set 'stages.*.steps=2' --set 'stages.*.warmup_steps=0'"
-        yield visent(f"train tiny --manifest manifest.toml --out run {steps}")
+        stages = "--set stages.images.steps=0 --set stages.sequences.steps=2 --set stages.sequences.warmup_steps=0"
+        yield visent(f"train tiny --manifest manifest.toml --out run {stages}")
 
 
 def _problem(command: list[str], environment: Mapping[str, str], folder: Path) -> str:

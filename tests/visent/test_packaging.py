@@ -102,7 +102,8 @@ def test_the_installed_package_tokenizes_and_trains(installed: dict[str, str], t
     visent("tokenize folder photos --annotate edge --out corpus/photos")
     visent("verify corpus/photos")
     visent("manifest init corpus/photos --out manifest.toml")
-    visent("train tiny --manifest manifest.toml --out run --set stages.*.steps=2 --set stages.*.warmup_steps=0")
+    stages = "--set stages.images.steps=0 --set stages.sequences.steps=2 --set stages.sequences.warmup_steps=0"
+    visent(f"train tiny --manifest manifest.toml --out run {stages}")
     assert (tmp_path / "run" / "checkpoints").is_dir()
 
 
