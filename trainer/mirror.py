@@ -1,6 +1,7 @@
 """Checkpoints at URLs that orbax cannot write to, as `s3://`: kept in a local folder, and put there step by step.
 
 A step is there when `commit_success.txt` is in it, which is put last and removed first; so it is whole or not there.
+Orbax writes one here, too, among the other files.
 """
 
 import atexit
@@ -36,7 +37,6 @@ class Mirror:
     def _bring(self, step: str) -> None:
         partial = self.folder / f"{files.TEMPORARY}{step}"
         staging.bring(files.join(self.url, step), partial)
-        (partial / MARKER).unlink()
         partial.rename(self.folder / step)
 
     def send(self, steps: Iterable[int]) -> None:
@@ -49,7 +49,8 @@ class Mirror:
         for step in sorted(here - self._there):
             place = files.join(self.url, str(step))
             files.remove(place)  # of an upload that was cut short
-            staging.send(self.folder / str(step), place)
+            for part in sorted(path for path in (self.folder / str(step)).iterdir() if path.name != MARKER):
+                staging.send(part, files.join(place, part.name))
             files.write_bytes(files.join(place, MARKER), b"")
             self._there.add(step)
         for step in sorted(self._there - here):

@@ -107,7 +107,7 @@ def test_all_commands_take_urls(served: Bucket, local: Path) -> None:
     visent("train", "tiny", "--manifest", manifest, "--out", f"{url}/run", *TRAINING)
     visent("model", "export", f"{url}/run", "--out", f"{url}/made/llama")
     assert "learned" in visent("model", "show", f"{url}/made/llama")
-    visent("generate", f"{url}/run", "--prompt", f"{url}/photos/0000/000001.jpg", "--count", "1", "--tokenizer",
+    visent("generate", f"{url}/run", "--top-half", f"{url}/photos/0000/000001.jpg", "--count", "1", "--tokenizer",
            f"{url}/tok", "--out", f"{url}/made/drawn")  # fmt: skip
     visent("export", f"{url}/c", "--to", "huggingface", "--out", f"{url}/made/hub")
     visent("tokenizer", "encode", f"{url}/photos", "--tokenizer", f"{url}/tok", "--out", f"{url}/made/codes.npz")

@@ -219,12 +219,16 @@ def test_a_folder_without_checkpoints_is_no_run():
         open_run("nowhere")
 
 
-def test_at_urls_that_orbax_does_not_know_steps_are_kept_whole(state, facts, tmp_path):
-    url = f"memory://{tmp_path}/checkpoints"
+def test_at_urls_that_orbax_does_not_know_steps_are_kept_whole(state, facts, tmp_path, monkeypatch):
+    url, put, real = f"memory://{tmp_path}/checkpoints", [], storage.put
+    monkeypatch.setattr(storage, "put", lambda local, url: (put.append(url), real(local, url)))
     with Checkpoints(url, Keep(newest=1, steps=(1,))) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(at(step, state), facts)
     assert files.list_names(url) == ["1", "3"]
+    for step in (1, 2, 3):
+        of_step = [place for place in put if place.startswith(f"{url}/{step}/")]
+        assert of_step.index(f"{url}/{step}/{mirror.MARKER}") == len(of_step) - 1
     mirror._copies.cache_clear()  # another process
     with Checkpoints(url) as reader:
         assert reader.latest == 3
