@@ -1,7 +1,8 @@
-"""The worker processes of this machine: Beam's local runner waits for ever for one that dies.
+"""The worker processes of this machine: Beam's local runner waits for ever for one that dies, and they for it.
 
 Each writes a file named by its process id into a folder of the job, and removes it when it ends in order. A file
-without its process is a worker that was killed: for want of memory, or by a library that crashed.
+without its process is a worker that was killed: for want of memory, or by a library that crashed. A worker whose command
+was killed ends by itself.
 """
 
 import os
@@ -14,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VARIABLE = "VISENT_CREW"  # names the folder to the workers
+COMMAND = "VISENT_COMMAND"  # the id of the process that starts them
+LOOK_SECONDS = 0.5  # between two looks at it
 PATIENCE = 10.0  # seconds for those that are left to end
 
 
@@ -27,22 +30,30 @@ def crew() -> Iterator[str]:
     if not os.environ.get("VISENT_TRACEBACK"):
         threading.excepthook = lambda _: None
     with tempfile.TemporaryDirectory(prefix="visent-crew-", ignore_cleanup_errors=True) as folder:
-        before = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = folder
+        before = {name: os.environ.get(name) for name in (VARIABLE, COMMAND)}
+        os.environ.update({VARIABLE: folder, COMMAND: str(os.getpid())})
         try:
             yield folder
         finally:
-            if before is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = before
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
     threading.excepthook = loud
 
 
 def enlist() -> None:
-    """Says that this process works."""
+    """Says that this process works, and ends it soon after its command has died."""
     if folder := os.environ.get(VARIABLE):
         Path(folder, str(os.getpid())).touch()
+        threading.Thread(target=_end_with, args=(int(os.environ[COMMAND]),), name="crew", daemon=True).start()
+
+
+def _end_with(command: int) -> None:
+    while os.getppid() == command:  # else somebody else has taken its children
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
 
 
 def leave() -> None:

@@ -5,7 +5,6 @@ import os
 import sys
 
 from pipelines.crew import enlist, leave
-from pipelines.lifeline import hold_on
 from pipelines.logs import keep_quiet
 
 
@@ -29,7 +28,6 @@ def _keep_to_own_cores() -> None:
 if __name__ == "__main__":
     enlist()  # first: from here on its death is noticed
     keep_quiet()
-    hold_on()
     _keep_to_own_cores()
     from apache_beam.runners.worker import sdk_worker_main
 

@@ -1,4 +1,4 @@
-"""Worker processes die with their command, and it ends when one of them dies: real processes and real signals."""
+"""Worker processes die with their command: real processes and a real signal."""
 
 import os
 import signal
@@ -56,23 +56,3 @@ def test_workers_of_a_killed_command_end_by_themselves(tmp_path: Path, tiny: str
     while workers(process.pid) and time.monotonic() < ends:
         time.sleep(0.1)
     assert not workers(process.pid)
-
-
-def test_a_killed_worker_ends_the_command_with_one_line_and_the_next_one_goes_on(tmp_path: Path, tiny: str) -> None:
-    source, out = write_pictures(tmp_path / "in", 400), tmp_path / "d"
-    process = start(source, out, tiny)
-    wait_for_workers(process)
-    while not list(out.glob("train-*.json")):
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.kill(workers(process.pid)[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert "Traceback" not in errors
-    assert "a worker process has died (killed by SIGKILL)" in errors.splitlines()[-1]
-    assert not workers(process.pid)
-    done = {path.name: path.stat().st_mtime_ns for path in out.glob("train-*.json")}
-    again = start(source, out, tiny)
-    _, errors = again.communicate(timeout=PATIENCE)
-    assert again.returncode == 0, errors
-    assert {name: (out / name).stat().st_mtime_ns for name in done} == done, "finished work was done again"
