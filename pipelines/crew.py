@@ -1,8 +1,8 @@
 """The worker processes of this machine: Beam's local runner waits for ever for one that dies, and they for it.
 
 Each writes a file named by its process id into a folder of the job, and removes it when it ends in order. A file
-without its process is a worker that was killed: for want of memory, or by a library that crashed. A worker whose command
-was killed ends by itself.
+without its process is a worker that was killed: for want of memory, or by a library that crashed. A worker whose
+command was killed ends by itself.
 """
 
 import os
