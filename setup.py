@@ -1,4 +1,4 @@
-"""Describes the package. What a job sends to workers in containers is made of it by pipelines/staging.py."""
+"""Describes the package. What a job sends to workers in containers is made of it by pipelines/runners/staging.py."""
 
 from pathlib import Path
 

@@ -30,7 +30,7 @@ for i in range(8):
 """
 SEND = """
 import pathlib, subprocess, sys
-from pipelines.staging import setup_file
+from pipelines.runners.staging import setup_file
 with setup_file() as path:
     command = [sys.executable, path, "-q", "sdist", "--dist-dir", str(pathlib.Path(sys.argv[1]).resolve())]
     subprocess.run(command, cwd=pathlib.Path(path).parent, check=True)

@@ -16,8 +16,8 @@ import argparse
 import machine
 from scale_plan import DOCS, markdown, write
 
-from pipelines.plan import hourly
-from pipelines.prices import Chip, Prices, load_prices
+from pipelines.planning.plan import hourly
+from pipelines.planning.prices import Chip, Prices, load_prices
 
 FLOP = 213e9  # of a picture of 256 x 256 in the network of aMUSEd and LVM, as benchmarks/tokenizer_f16.py counts them
 PRECISIONS = ("float32", "tf32", "bfloat16")

@@ -26,7 +26,7 @@ from manifests.files import write_json
 from manifests.schema import Schema
 from manifests.shards import ShardInfo, receipt_name, rejects_name, shard_name
 from pipelines.job import JOB_FILE, VERSION
-from pipelines.listing import keys_digest, summary, write_units
+from pipelines.resuming.listing import keys_digest, summary, write_units
 from pipelines.sources.base import Item, Unit, cut_into_units
 from pipelines.worklog import FOLDER, ShardLog, log_name
 from tokenizer.load import load_card

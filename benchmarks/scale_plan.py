@@ -23,11 +23,11 @@ import machine
 from pictures import write_pictures
 from tokenizer_f16 import pictures, share
 
-from pipelines.choices import Saved, best, choices, saved
 from pipelines.job import Job, Work
-from pipelines.plan import Amounts, Plan, estimate
-from pipelines.prices import Prices, load_prices
-from pipelines.probe import Probe, probe
+from pipelines.planning.choices import Saved, best, choices, saved
+from pipelines.planning.plan import Amounts, Plan, estimate
+from pipelines.planning.prices import Prices, load_prices
+from pipelines.planning.probe import Probe, probe
 from pipelines.sources.base import cut_into_units
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.webdataset import Webdataset

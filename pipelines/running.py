@@ -7,11 +7,11 @@ from dataclasses import replace
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from manifests import files
-from pipelines.dofn import pictures_in
 from pipelines.encoder import pictures_encoded
 from pipelines.job import Job, Work, finished
-from pipelines.options import runs_here
-from pipelines.runner import Ran, run
+from pipelines.runners.dofn import pictures_in
+from pipelines.runners.options import runs_here
+from pipelines.runners.runner import Ran, run
 from pipelines.worklog import Totals, add_up, read_logs
 from visent.progress import Track, track
 

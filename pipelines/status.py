@@ -14,9 +14,9 @@ from manifests.dataset import FACTS_FILE, DatasetFacts, config_digest, load_fact
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo, receipt_name
 from pipelines import worklog
-from pipelines.adopt import ADOPT_FILE, PLAN_FILE, staged
 from pipelines.job import SHARD_ENDINGS
-from pipelines.settle import begun_config
+from pipelines.resuming.adopt import ADOPT_FILE, PLAN_FILE, staged
+from pipelines.resuming.settle import begun_config
 from pipelines.sources.base import unit_names
 from pipelines.worklog import ShardLog
 

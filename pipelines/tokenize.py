@@ -10,14 +10,14 @@ from manifests.dataset import DatasetFacts, has_facts, load_facts, write_facts
 from manifests.missing import remember_rate
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo
-from pipelines.adopt import finish_begun, finish_retry
 from pipelines.alone import alone
-from pipelines.dryrun import stop_if_dry
 from pipelines.job import Job, Work, finished, job_from_facts
-from pipelines.options import beam_options, check_in_reach, is_dry
-from pipelines.runner import Ran
+from pipelines.resuming.adopt import finish_begun, finish_retry
+from pipelines.resuming.settle import Settled, record, refuse, settle, units_and_change
+from pipelines.runners.dryrun import stop_if_dry
+from pipelines.runners.options import beam_options, check_in_reach, is_dry
+from pipelines.runners.runner import Ran
 from pipelines.running import run_missing
-from pipelines.settle import Settled, record, refuse, settle, units_and_change
 from pipelines.sources.base import Unit
 from pipelines.worklog import Totals
 from visent.errors import UserError

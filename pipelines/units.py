@@ -13,8 +13,8 @@ from pipelines.encoder import Encoder, encoded
 from pipelines.examples import Squares, frames, squares
 from pipelines.job import Job, Work
 from pipelines.meter import Meter
-from pipelines.order import Order, write_rejects
 from pipelines.prefetch import MAX_AHEAD, ahead
+from pipelines.resuming.order import Order, write_rejects
 from pipelines.sources.base import Drawn, Encoded, Example, Reject
 from visent.errors import UserError
 

@@ -57,8 +57,8 @@ def run_or_tell(cloud: dict[str, Any], beam: Sequence[str], out: str, run: Calla
 
     Returns what `run` does, and None after a dry run.
     """
-    from pipelines.dryrun import DryRun
-    from pipelines.options import Place, arguments_at
+    from pipelines.runners.dryrun import DryRun
+    from pipelines.runners.options import Place, arguments_at
 
     try:
         return run(arguments_at(Place(**cloud, beam=tuple(beam)), out))

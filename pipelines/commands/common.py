@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.worklog import Totals
 
 FOLDER = click.Path(file_okay=False)
-PLANNED = "pipelines.plan"  # where a context keeps what is to be done with a job in place of running it
+PLANNED = "pipelines.planning.plan"  # where a context keeps what is to be done with a job in place of running it
 
 
 def beam_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -66,8 +66,8 @@ def items_per_shard_option(default: int, what: str) -> Callable[[Callable[..., N
 
 
 def quiet_log() -> None:
-    """Keeps Beam's log off the screen, see `pipelines.logs`."""
-    from pipelines.logs import keep_quiet
+    """Keeps Beam's log off the screen, see `pipelines.runners.logs`."""
+    from pipelines.runners.logs import keep_quiet
 
     keep_quiet()
 

@@ -11,7 +11,7 @@ from pipelines.commands.tokenize import SourceGroup
 
 if TYPE_CHECKING:
     from pipelines.job import Job
-    from pipelines.plan import Plan
+    from pipelines.planning.plan import Plan
 
 OPTIONS = [
     click.option("--prices", metavar="FILE", help="Prices and chips, as docs/prices.toml; without it, for what is "
@@ -100,8 +100,8 @@ def _plan(
     import json
 
     from manifests import files
-    from pipelines.plan import make_plan
-    from pipelines.prices import load_prices
+    from pipelines.planning.plan import make_plan
+    from pipelines.planning.prices import load_prices
     from visent.errors import UserError
 
     if rate is not None and not rate > 0:
@@ -122,7 +122,7 @@ def _plan(
 
 def _of_cloud(cloud: dict[str, Any]) -> str | None:
     """Returns Google's name of the accelerator that --gpu or --tpu asks for."""
-    from pipelines.accelerators import gpu, tpu
+    from pipelines.runners.accelerators import gpu, tpu
 
     if cloud["gpu"]:
         return gpu(cloud["gpu"]).type

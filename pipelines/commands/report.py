@@ -24,7 +24,7 @@ def report(dataset: str, out: str, rows: int, shards: int, originals: bool, toke
       visent report corpus/photos --out photos.html
       visent report gs://bucket/corpus/photos --out gs://bucket/reports/photos.html --no-originals
     """
-    from pipelines.report import Wanted, write_report
+    from pipelines.reporting.report import Wanted, write_report
 
     wanted = Wanted(rows=rows, shards=shards, originals=originals, tokenizer=tokenizer)
     click.echo(f"wrote {write_report(dataset, out, wanted)}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipelines.choices import Choice
+    from pipelines.planning.choices import Choice
 
 
 @click.command()
@@ -42,7 +42,7 @@ def simulate(
     """
     import json
 
-    from pipelines.choices import best, choices, load_saved
+    from pipelines.planning.choices import best, choices, load_saved
 
     found = choices(load_saved(plan), _numbers("--workers", workers),
                     _numbers("--rows-per-shard", rows_per_shard) if rows_per_shard else [], fleet)  # fmt: skip

@@ -130,7 +130,7 @@ def _retry(
 ) -> None:
     quiet_log()
     from pipelines.datasets import datasets_at
-    from pipelines.retry import retry_rejects
+    from pipelines.resuming.retry import retry_rejects
 
     for folder in [folder for corpus in corpora for folder in datasets_at(corpus)]:
         retry = partial(retry_rejects, folder, reasons, max_reject_fraction=limit)

@@ -8,9 +8,9 @@ from PIL import Image
 
 from benchmarks.faults.buckets import Bucket
 from manifests import files
-from pipelines.adopt import staged
 from pipelines.job import Job
-from pipelines.retry import retry_rejects
+from pipelines.resuming.adopt import staged
+from pipelines.resuming.retry import retry_rejects
 from pipelines.sources.folder import FolderSource
 from pipelines.status import dataset_status
 from pipelines.tokenize import tokenize

@@ -112,6 +112,7 @@ def test_what_is_forbidden_is_not_tried_again(served: Bucket) -> None:
     assert sum(served.proxy.requests.values()) <= 3
 
 
+@pytest.mark.slow  # Amazon's client waits by itself
 def test_a_failed_upload_leaves_what_was_there(served: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PAUSES", ())
     path = f"{served.url}/x/a.bin"
@@ -146,7 +147,7 @@ def test_many_small_files_are_asked_for_at_once_and_listed_once(served: Bucket) 
     sizes = files.list_sizes(f"{served.url}/x")
     assert files.read_many(f"{served.url}/x", [f"{n}.json" for n in range(20)], sizes) == [b"%d" % n for n in range(20)]
     assert served.proxy.requests["read"] == 20
-    assert sum(served.proxy.requests.values()) <= 22
+    assert served.proxy.requests["list"] <= 2
 
 
 def test_names_that_are_patterns_elsewhere_are_names_here(served: Bucket) -> None:

@@ -25,7 +25,7 @@ from pipelines.batches import IN_FLIGHT
 from pipelines.encoder import shared_encoder
 from pipelines.examples import Look, Squares, squares
 from pipelines.job import Job, Work, configuration, difference, job_from_facts, list_units
-from pipelines.settle import record, settle
+from pipelines.resuming.settle import record, settle
 from pipelines.sources.base import Example, Reject
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource

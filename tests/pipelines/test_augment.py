@@ -275,5 +275,5 @@ def test_the_setting_is_recorded_and_views_follow_it(tmp_path: Path, tiny: str) 
     manifest.write_text('version = 1\n[datasets]\nd = { path = "corpus/d", views = 8 }\n')
     with pytest.raises(UserError, match="8 views are wanted, but six-crops gives the original and six crops of it"):
         CliRunner().invoke(command, ["--views-from", str(manifest)], catch_exceptions=False)
-    with pytest.raises(UserError, match="begun with another configuration: augment was"):
+    with pytest.raises(UserError, match="begun with another configuration:\n  --augment six_crops: was 30"):
         CliRunner().invoke(command, [*arguments, "crop"], catch_exceptions=False)

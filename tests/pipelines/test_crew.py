@@ -29,7 +29,11 @@ def workers(group: int) -> list[int]:
     for place in Path("/proc").glob("[0-9]*"):
         try:
             state, _, of_group = (place / "stat").read_text().rpartition(")")[2].split()[:3]
-            if int(of_group) == group and state != "Z" and b"pipelines.worker" in (place / "cmdline").read_bytes():
+            if (
+                int(of_group) == group
+                and state != "Z"
+                and b"pipelines.runners.worker" in (place / "cmdline").read_bytes()
+            ):
                 found.append(int(place.name))
         except OSError:
             continue

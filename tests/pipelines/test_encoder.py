@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pipelines.encoder import Encoded, encoded, shared_encoder
 from pipelines.examples import Squares
 from pipelines.prefetch import MAX_BYTES_AHEAD, ahead
+from pipelines.runners.worker import share_of_cores
 from pipelines.sources.base import Reject
-from pipelines.worker import share_of_cores
 from visent.errors import UserError
 
 

@@ -13,8 +13,8 @@ from made_media import picture_bytes, write_pictures
 from manifests.dataset import load_facts
 from manifests.shards import read_keys, read_rows
 from pipelines.job import Job
-from pipelines.listing import Change, compare, file_of, read_units, summary, write_units
-from pipelines.settle import record, settle
+from pipelines.resuming.listing import Change, compare, file_of, read_units, summary, write_units
+from pipelines.resuming.settle import record, settle
 from pipelines.sources.base import Item, cut_into_units
 from pipelines.sources.folder import FolderSource
 from pipelines.tokenize import tokenize, tokenize_views

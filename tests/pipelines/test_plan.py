@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from made_media import picture_bytes, write_pictures, write_video
 
 from pipelines.job import Job
-from pipelines.plan import Plan, make_plan
-from pipelines.prices import load_prices
-from pipelines.probe import probe
+from pipelines.planning.plan import Plan, make_plan
+from pipelines.planning.prices import load_prices
+from pipelines.planning.probe import probe
 from pipelines.sources.folder import FolderSource
 from pipelines.tokenize import tokenize
 from tokenizer.cost import flops_per_image

@@ -15,9 +15,9 @@ from made_media import picture_bytes, write_pictures, write_video
 
 from pipelines.commands.report import report
 from pipelines.job import Job
-from pipelines.report import Wanted, in_bytes, write_report
-from pipelines.report_plots import rates
-from pipelines.report_speed import summary
+from pipelines.reporting.plots import rates
+from pipelines.reporting.report import Wanted, in_bytes, write_report
+from pipelines.reporting.speed import summary
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.videos import Videos

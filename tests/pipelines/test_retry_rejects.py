@@ -15,10 +15,10 @@ from made_media import picture_bytes, write_pictures, write_video
 from manifests import files
 from manifests.dataset import load_facts
 from manifests.shards import read_rows
-from pipelines import adopt
 from pipelines.encoder import pictures_encoded
 from pipelines.job import Job
-from pipelines.retry import retry_rejects
+from pipelines.resuming import adopt
+from pipelines.resuming.retry import retry_rejects
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.pairs import PairsSource
@@ -207,8 +207,8 @@ def test_a_tar_that_gives_less_than_it_gave_loses_no_row(tmp_path: Path, tiny: s
 
 
 def tar_size(made: Job) -> int:
-    from pipelines.listing import all_units
-    from pipelines.settle import begun_config
+    from pipelines.resuming.listing import all_units
+    from pipelines.resuming.settle import begun_config
 
     (unit,) = all_units(made.out, begun_config(made.out) or {})
     return unit.items[0].size
@@ -335,7 +335,7 @@ def test_a_retry_that_was_stopped_goes_on_where_it_was(
     before = contents(made.out)
     mend()
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.retry.adopt", lambda *_: (_ for _ in ()).throw(Killed))
+        patched.setattr("pipelines.resuming.retry.adopt", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             retry_rejects(made.out)
     assert {name: data for name, data in contents(made.out).items() if not name.startswith("retry/")} == before

@@ -4,10 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.accelerators import GPUS, SHORT, TPUS, gpu, tpu
-from pipelines.handout import MAX_BYTES, hand_out, names_of, take_back, taken
 from pipelines.job import Job, Work
-from pipelines.options import Place, arguments_at, beam_options, check_in_reach, has_containers, is_dry, runs_here
+from pipelines.runners.accelerators import GPUS, SHORT, TPUS, gpu, tpu
+from pipelines.runners.handout import MAX_BYTES, hand_out, names_of, take_back, taken
+from pipelines.runners.options import (
+    Place,
+    arguments_at,
+    beam_options,
+    check_in_reach,
+    has_containers,
+    is_dry,
+    runs_here,
+)
 from pipelines.sources.base import Item, Unit
 from pipelines.sources.folder import FolderSource
 from visent.errors import UserError

@@ -20,14 +20,14 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from made_media import write_pictures
 
 from manifests.dataset import has_facts
-from pipelines.dofn import TokenizeUnit
-from pipelines.dryrun import Description, describe, staged, stages
-from pipelines.ending import check_shards, death_of, said_by
 from pipelines.job import Job, Work, list_units
-from pipelines.options import Place, arguments_at, beam_options
+from pipelines.runners.dofn import TokenizeUnit
+from pipelines.runners.dryrun import Description, describe, staged, stages
+from pipelines.runners.ending import check_shards, death_of, said_by
+from pipelines.runners.options import Place, arguments_at, beam_options
+from pipelines.runners.staging import setup_file
 from pipelines.sources.base import Item, Unit
 from pipelines.sources.folder import FolderSource
-from pipelines.staging import setup_file
 from pipelines.tokenize import tokenize
 from pipelines.verify import verify_dataset
 from pipelines.worklog import ShardLog, begin, end
@@ -124,7 +124,7 @@ def test_the_staged_package_holds_the_code_the_weights_and_what_a_worker_needs(s
         requires = archive.extractfile(next(name for name in archive.getnames() if name.endswith("setup.py")))
         assert requires
         text = requires.read().decode()
-    assert {"setup.py", "pipelines/dofn.py", "visent/cli.py", "manifests/recipes/lvm.toml"} <= names
+    assert {"setup.py", "pipelines/runners/dofn.py", "visent/cli.py", "manifests/recipes/lvm.toml"} <= names
     assert any(name.startswith("tokenizer/pretrained/") for name in names)
     assert "apache-beam>=" in text
     assert "pytest" not in text
@@ -137,7 +137,9 @@ def test_the_staged_package_builds_and_works_where_no_checkout_is(sdist: Path, t
     site = tmp_path / "site"
     build = [sys.executable, "setup.py", "-q", "build", "--build-lib", str(site)]
     subprocess.run(build, check=True, cwd=source, capture_output=True)
-    code = "import pipelines.dofn, tokenizer.load as t; print(pipelines.dofn.__file__); t.load_card('default')"
+    code = (
+        "from pipelines.runners import dofn; import tokenizer.load as t; print(dofn.__file__); t.load_card('default')"
+    )
     path = {**os.environ, "PYTHONPATH": str(site)}
     told = subprocess.run(
         [sys.executable, "-c", code], check=True, cwd=tmp_path, env=path, capture_output=True, text=True

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.simulation import Fleet, simulate
+from pipelines.planning.simulation import Fleet, simulate
 from visent.errors import UserError
 
 PLAIN = {"start": 0.0, "spread": 0.0, "per_unit": 0.0}

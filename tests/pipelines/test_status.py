@@ -20,8 +20,8 @@ from manifests import files
 from manifests.dataset import load_facts
 from pipelines import worklog
 from pipelines.job import Job
-from pipelines.retry import retry_rejects
-from pipelines.settle import record, settle
+from pipelines.resuming.retry import retry_rejects
+from pipelines.resuming.settle import record, settle
 from pipelines.sources.folder import FolderSource
 from pipelines.status import Status, dataset_status
 from pipelines.tokenize import tokenize, tokenize_views

@@ -13,7 +13,7 @@ from made_media import picture_bytes, write_pictures
 from manifests.dataset import has_facts, load_facts
 from manifests.shards import read_codes
 from pipelines.job import Job
-from pipelines.options import beam_options, runs_here
+from pipelines.runners.options import beam_options, runs_here
 from pipelines.sources.folder import FolderSource
 from pipelines.tokenize import tokenize, tokenize_views
 from pipelines.verify import report, verify_dataset

@@ -17,7 +17,7 @@ from manifests.dataset import config_digest
 from manifests.shards import ShardInfo, read_receipt, read_rows
 from pipelines.encoder import shared_encoder
 from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, list_units
-from pipelines.settle import record, settle
+from pipelines.resuming.settle import record, settle
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.pairs import PairsSource

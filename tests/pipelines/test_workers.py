@@ -16,11 +16,11 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from made_media import write_pictures
 
-from pipelines.dofn import TokenizeUnit
 from pipelines.encoder import shared_encoder
 from pipelines.job import Job, Work, list_units
-from pipelines.logs import keep_quiet, tell
 from pipelines.meter import Clock, Meter
+from pipelines.runners.dofn import TokenizeUnit
+from pipelines.runners.logs import keep_quiet, tell
 from pipelines.sources.folder import FolderSource
 from pipelines.tokenize import tokenize
 from pipelines.worklog import log_name, read_logs

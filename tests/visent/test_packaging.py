@@ -12,8 +12,8 @@ import pytest
 from dockerfile_parse import DockerfileParser
 from PIL import Image
 
-from pipelines import options
-from pipelines.accelerators import gpu, tpu
+from pipelines.runners import options
+from pipelines.runners.accelerators import gpu, tpu
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("visent", "tokenizer", "manifests", "pipelines", "trainer")

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pipelines import report_plots as plots
-from pipelines.report_page import Page
+from pipelines.reporting import plots as plots
+from pipelines.reporting.page import Page
 from pipelines.worklog import ShardLog, Totals, add_up
 
 SLOWEST = 5  # shards that are named

@@ -16,7 +16,7 @@ from pipelines.job import (
     configuration,
     difference,
 )
-from pipelines.listing import (
+from pipelines.resuming.listing import (
     FOLDER,
     Change,
     all_units,

@@ -14,7 +14,7 @@ from manifests.shards import ShardInfo, read_rows
 from pipelines.annotate.annotators import DRAWN
 from pipelines.examples import Squares, squares
 from pipelines.job import Job, job_from_facts
-from pipelines.listing import all_units
+from pipelines.resuming.listing import all_units
 from pipelines.sources.base import Example, Unit
 from tokenizer.tokenizer import Tokenizer
 from visent.errors import UserError

@@ -18,9 +18,9 @@ from apache_beam.options.pipeline_options import (
 )
 
 from manifests import files
-from pipelines.accelerators import Accelerator, gpu, tpu
 from pipelines.annotate.annotators import model
 from pipelines.job import Job
+from pipelines.runners.accelerators import Accelerator, gpu, tpu
 from visent import __version__
 from visent.errors import UserError, unknown
 

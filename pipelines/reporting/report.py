@@ -10,11 +10,11 @@ import numpy as np
 from manifests import files
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.shards import ShardInfo, read_rows, rejects_name
-from pipelines import report_plots as plots
 from pipelines.contents import Contents, RoleContents
-from pipelines.report_page import Page
-from pipelines.report_samples import Origin, Sample, origin, samples
-from pipelines.report_speed import speed
+from pipelines.reporting import plots as plots
+from pipelines.reporting.page import Page
+from pipelines.reporting.samples import Origin, Sample, origin, samples
+from pipelines.reporting.speed import speed
 from pipelines.show import tokenizer_of
 from pipelines.worklog import ShardLog, read_logs
 from tokenizer.tokenizer import Tokenizer

@@ -1,11 +1,11 @@
-"""A worker process of Beam's local runner (`python -m pipelines.worker`): it keeps to its cores and to itself."""
+"""A worker process of Beam's local runner (`python -m pipelines.runners.worker`): it keeps to its cores."""
 
 import json
 import os
 import sys
 
-from pipelines.crew import enlist, leave
-from pipelines.logs import keep_quiet
+from pipelines.runners.crew import enlist, leave
+from pipelines.runners.logs import keep_quiet
 
 
 def share_of_cores(cores: list[int], worker: int, workers: int) -> list[int]:

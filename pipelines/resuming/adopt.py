@@ -16,7 +16,7 @@ from manifests.schema import Schema
 from manifests.shards import ShardInfo, receipt_name, rejects_name
 from pipelines.alone import alone
 from pipelines.job import JOB_FILE
-from pipelines.settle import begun_config
+from pipelines.resuming.settle import begun_config
 from visent.errors import UserError
 
 FOLDER = "retry"

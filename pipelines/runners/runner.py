@@ -24,14 +24,14 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from manifests import files
-from pipelines.crew import crew, dismiss, fallen
-from pipelines.dofn import TokenizeUnit
-from pipelines.ending import WorkerDiedError, check_shards, death_of, ended, files_of, pictures_made
-from pipelines.handout import hand_out, take_back, taken
 from pipelines.job import Job, Work
-from pipelines.logs import tell
-from pipelines.options import check_in_reach, has_containers, is_direct, is_multi_processing
-from pipelines.staging import setup_file
+from pipelines.runners.crew import crew, dismiss, fallen
+from pipelines.runners.dofn import TokenizeUnit
+from pipelines.runners.ending import WorkerDiedError, check_shards, death_of, ended, files_of, pictures_made
+from pipelines.runners.handout import hand_out, take_back, taken
+from pipelines.runners.logs import tell
+from pipelines.runners.options import check_in_reach, has_containers, is_direct, is_multi_processing
+from pipelines.runners.staging import setup_file
 from pipelines.worklog import Totals
 from visent.errors import UserError
 
@@ -158,7 +158,7 @@ def _local(options: PipelineOptions) -> FnApiRunner:
     workers = None
     if is_multi_processing(options):
         options.view_as(DirectOptions).direct_running_mode = "in_memory"  # else it replaces the workers given here
-        workers = SubprocessSDKEnvironment.from_command_string(f"exec {sys.executable} -m pipelines.worker")
+        workers = SubprocessSDKEnvironment.from_command_string(f"exec {sys.executable} -m pipelines.runners.worker")
     return FnApiRunner(default_environment=workers, provision_info=provision)
 
 

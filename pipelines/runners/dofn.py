@@ -14,9 +14,9 @@ from manifests.shards import ShardInfo, read_receipt
 from pipelines import worklog
 from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job, Work
-from pipelines.logs import tell
-from pipelines.merge import retry_unit
 from pipelines.meter import Meter
+from pipelines.resuming.merge import retry_unit
+from pipelines.runners.logs import tell
 from pipelines.units import tokenize_unit
 from pipelines.worklog import ShardLog
 from visent.errors import UserError

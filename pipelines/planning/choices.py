@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests import files
-from pipelines.simulation import Fleet, Outcome, simulate
+from pipelines.planning.simulation import Fleet, Outcome, simulate
 from visent.errors import UserError
 
 HOURLY = ("accelerators", "vCPUs", "memory", "disk")  # costs of a plan that grow with the hours

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from manifests.schema import Row
 from manifests.shards import ShardInfo
 from pipelines.job import Job, Retry, Work
-from pipelines.order import DUPLICATE, Order, Placed
+from pipelines.resuming.order import DUPLICATE, Order, Placed
 from pipelines.sources.base import Example, Reject
 
 

@@ -10,10 +10,10 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from pipelines.handout import names_of
 from pipelines.job import Job, Work, finished
-from pipelines.options import check_in_reach, is_dataflow, is_direct, is_dry
-from pipelines.runner import add_steps, package
+from pipelines.runners.handout import names_of
+from pipelines.runners.options import check_in_reach, is_dataflow, is_direct, is_dry
+from pipelines.runners.runner import add_steps, package
 from visent.errors import UserError
 
 SHOWN = 5  # shards listed

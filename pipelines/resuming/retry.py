@@ -9,15 +9,15 @@ from manifests import files
 from manifests.dataset import config_digest, has_facts, load_facts
 from manifests.receipts import read_receipts
 from manifests.shards import ShardInfo, receipt_name, rejects_name
-from pipelines.adopt import PLAN_FILE, Adoption, adopt, facts_kept, finish_begun, staged
 from pipelines.alone import alone
-from pipelines.dryrun import stop_if_dry
 from pipelines.job import JOB_FILE, Job, Retry, Work, check_version, job_from_facts
-from pipelines.listing import Change, file_of, summary, write_units
-from pipelines.options import beam_options, check_in_reach, is_dry
-from pipelines.order import DUPLICATE, read_rejects
+from pipelines.resuming.adopt import PLAN_FILE, Adoption, adopt, facts_kept, finish_begun, staged
+from pipelines.resuming.listing import Change, file_of, summary, write_units
+from pipelines.resuming.order import DUPLICATE, read_rejects
+from pipelines.resuming.settle import begun_config, refuse, units_and_change
+from pipelines.runners.dryrun import stop_if_dry
+from pipelines.runners.options import beam_options, check_in_reach, is_dry
 from pipelines.running import run_missing
-from pipelines.settle import begun_config, refuse, units_and_change
 from pipelines.sources.base import Item, Unit
 from pipelines.tokenize import Summary, check_rejects, summarize, write_changed_facts
 from visent.errors import UserError, unknown

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests import files
-from pipelines.order import DUPLICATE
+from pipelines.resuming.order import DUPLICATE
 from pipelines.sources.base import Item, Unit
 from visent.errors import UserError
 

@@ -21,9 +21,9 @@ from manifests.shards import (
 from pipelines.encoder import Encoder
 from pipelines.job import Job, Retry, Work
 from pipelines.meter import Meter
-from pipelines.order import DUPLICATE, Order, read_rejects, write_rejects
+from pipelines.resuming.order import DUPLICATE, Order, read_rejects, write_rejects
+from pipelines.resuming.weave import Merge, There, WorseError, is_chosen
 from pipelines.units import closed, passes, rows
-from pipelines.weave import Merge, There, WorseError, is_chosen
 from visent.errors import UserError
 
 

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipelines.job import Job, Work
+from pipelines.planning.prices import Chip, Prices
+from pipelines.planning.probe import Probe, probe
 from pipelines.prefetch import cores
-from pipelines.prices import Chip, Prices
-from pipelines.probe import Probe, probe
 from pipelines.sources.base import Unit, cut_into_units
 from visent.errors import UserError
 

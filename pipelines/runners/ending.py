@@ -12,9 +12,9 @@ from apache_beam.runners.runner import PipelineState
 from manifests import files
 from manifests.shards import receipt_name
 from pipelines import worklog
-from pipelines.dofn import pictures_in
 from pipelines.job import Job, Work, finished
-from pipelines.options import is_direct
+from pipelines.runners.dofn import pictures_in
+from pipelines.runners.options import is_direct
 from visent.errors import UserError
 
 RETRY_SECONDS = 30.0

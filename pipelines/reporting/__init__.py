@@ -1,0 +1,1 @@
+"""`visent report`: a dataset as one page of HTML."""

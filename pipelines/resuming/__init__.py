@@ -1,0 +1,1 @@
+"""Going on with a dataset: what it was made of, more input, and rejects tried again."""
