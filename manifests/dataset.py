@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests import files
+from manifests import canonical, files
 from manifests.schema import SCHEMA_VERSION, Schema, check_version
 from manifests.shards import ShardInfo
 from visent.errors import UserError
@@ -116,7 +116,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
     New input, and a source or a tokenizer that was moved, leave it as it was.
     """
-    return files.digest_json({name: value for name, value in config.items() if name not in NOT_IN_DIGEST})
+    return canonical.digest_json({name: value for name, value in config.items() if name not in NOT_IN_DIGEST})
 
 
 def write_facts(folder: str, facts: DatasetFacts) -> None:

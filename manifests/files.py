@@ -6,7 +6,6 @@ temporary file is local.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from manifests import canonical
 from visent import storage
 from visent.errors import UserError
 from visent.untrusted.documents import parse_json
@@ -367,26 +367,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file atomically, indented, keys in the order given; see `indented`."""
-    write_bytes(path, (indented(value) + "\n").encode())
-
-
-def indented(value: Any, depth: int = 0) -> str:
-    """Returns the JSON text of a value: objects indented, lists on one line, lists of objects with a line for each.
-
-    So a shard is a line of `dataset.json`, and 100,000 of them take a second: `json` itself indents ten times slower.
-    """
-    inner, end = "\n" + " " * (depth + 1), "\n" + " " * depth
-    if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
-        entries = [f"{inner}{_on_one_line(key)}: {indented(entry, depth + 1)}" for key, entry in value.items()]
-        return "{" + ",".join(entries) + end + "}"
-    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-        return "[" + ",".join(inner + _on_one_line(entry) for entry in value) + end + "]"
-    return _on_one_line(value)
-
-
-def _on_one_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """Writes a JSON file atomically, indented, keys in the order given; see `canonical.indented`."""
+    write_bytes(path, (canonical.indented(value) + "\n").encode())
 
 
 def cannot_write(path: str | Path, error: OSError) -> UserError:
@@ -409,13 +391,3 @@ def remove_temporaries(folder: str | Path) -> int:
     for file in left:
         discard(str(file))
     return len(left)
-
-
-def canonical_json(value: Any) -> str:
-    """Returns the one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest_json(value: Any) -> str:
-    """Returns the hexadecimal sha256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from manifests import files, order
+from manifests import canonical, files, order
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.manifest import Manifest, Stage, load
 from manifests.mixture import Mixture, Piece
@@ -115,7 +115,7 @@ class Lock:
     @cached_property
     def digest(self) -> str:
         """sha256 over the canonical JSON of everything but `base`: no times, no absolute paths of this machine."""
-        return files.digest_json(self.to_json())
+        return canonical.digest_json(self.to_json())
 
     def stage(self, name: str) -> LockedStage:
         """Returns a stage.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64, UInt16
 
-from manifests.files import canonical_json
+from manifests.canonical import canonical_json
 from manifests.schema import Row, Schema, check_version
 from visent.errors import UserError, said
 from visent.untrusted.documents import parse_json

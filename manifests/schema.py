@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import UInt16
 
-from manifests.files import canonical_json
+from manifests.canonical import canonical_json
 from tokenizer.card import TokenizerCard
 from visent.errors import UserError, unknown
 

@@ -14,9 +14,9 @@ from jaxtyping import Integer, UInt16
 
 from tokenizer.card import TokenizerCard
 from tokenizer.output import whole
+from visent.errors import UserError
 from visent.untrusted.arrays import NPY, ZIP, names_in, read_array, read_arrays
 from visent.untrusted.documents import parse_json
-from visent.errors import UserError
 
 MAX_BYTES = 8 << 30  # of all arrays: sixteen million pictures of 256 codes
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest of a zip: equal codes give equal bytes on any day

@@ -15,7 +15,6 @@ from visent.untrusted.films import DECODING, OPENING
 
 Video = Literal["gif", "mp4"]
 _TOLERANCE = 1e-3  # seconds; containers round their times to a millisecond
-_TEXT = ("tty",)  # FFmpeg draws the letters of a text file as pictures
 _QUALITY = {"crf": "16"}  # of H.264: hardly to be told from the frames
 
 
@@ -33,7 +32,7 @@ def read_frames(path: str, most: int, fps: float, start: float = 0.0) -> list[UI
     try:
         with av.open(path, metadata_errors="ignore", options=dict(OPENING)) as container:
             stream = container.streams.best("video")
-            if stream is None or container.format.name in _TEXT:
+            if stream is None:
                 raise UserError(f"{path} has no video: give a clip, such as .mp4, .mov, .webm or .gif")
             if stream.codec_context is not None:
                 stream.codec_context.options = dict(DECODING)
@@ -44,7 +43,10 @@ def read_frames(path: str, most: int, fps: float, start: float = 0.0) -> list[UI
                 if len(frames) == most:
                     break
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"clip {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(
+            f"clip {path} has no video that can be read ({getattr(error, 'strerror', None) or error}): give a clip, such "
+            "as .mp4, .mov, .webm or .gif"
+        ) from error
     return frames
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
-from manifests import files
+from manifests import canonical, files
 from manifests.lock import Lock, load_lock, write_lock
 from trainer import model as llama
 from trainer.checkpoint import Checkpoints
@@ -102,7 +102,7 @@ class SavedRun:
             UserError: the checkpoint cannot be read.
         """
         with Checkpoints(self.folder.checkpoints) as checkpoints:
-            return files.digest_json(checkpoints.params_digests(self.step))[:16]
+            return canonical.digest_json(checkpoints.params_digests(self.step))[:16]
 
 
 def open_run(root: str | Path) -> SavedRun:

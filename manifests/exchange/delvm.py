@@ -19,9 +19,9 @@ from jaxtyping import Int64
 
 from manifests import files
 from manifests.exchange.sentences import Selection
+from visent.errors import UserError
 from visent.untrusted.arrays import read_array
 from visent.untrusted.documents import parse_json
-from visent.errors import UserError
 
 MAX_BYTES = 8 << 30  # of the meta: half a billion sentences
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int32, Int64, UInt16
 
-from manifests import files
+from manifests import canonical, files
 from manifests.corpus import Corpus
 from manifests.lineage import ReadExample, Reads, examples_of
 from manifests.lock import Lock
@@ -76,7 +76,7 @@ def schema(selection: Selection) -> pa.Schema:
     words, numbers = pa.list_(pa.string()), pa.list_(pa.int32())
     columns = {"sentence": pa.int64(), "task": pa.string(), "dataset": pa.string(), "tokens": pa.list_(pa.uint16()),
                "keys": words, "views": numbers, "roles": words, "frames": numbers}  # fmt: skip
-    return pa.schema(columns, metadata={b"visent": files.canonical_json(selection.to_json())})
+    return pa.schema(columns, metadata={b"visent": canonical.canonical_json(selection.to_json())})
 
 
 def write_parquet(selection: Selection, path: str) -> None:

@@ -19,6 +19,7 @@ from manifests.corpus import Corpus
 from manifests.dataset import DatasetFacts
 from manifests.lock import resolve
 from manifests.testing import write_random_dataset
+from visent import storage
 from visent.errors import UserError
 
 TEXT = """\
@@ -113,7 +114,7 @@ class Unsteady(type(fsspec.filesystem("memory"))):  # type: ignore[misc]
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> str:
     fsspec.register_implementation("unsteady", Unsteady, clobber=True)
-    monkeypatch.setattr(files, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(storage, "PAUSES", (0.01, 0.01, 0.01))
     Unsteady.failures = 0
     dataset("unsteady://bucket")
     files.write_bytes("unsteady://bucket/manifest.toml", TEXT.encode())
@@ -133,7 +134,7 @@ def test_a_bucket_that_fails_twice_and_then_works_is_read(bucket: str, tmp_path:
 def test_a_bucket_that_never_answers_is_one_clear_line(bucket: str, tmp_path: Path) -> None:
     corpus = Corpus(resolve(f"{bucket}/manifest.toml"), cache_dir=tmp_path)
     Unsteady.failures = 99
-    with pytest.raises(UserError, match=r"cannot read unsteady://bucket/d/train.*4 times in a row; check the network"):
+    with pytest.raises(UserError, match=r"cannot read unsteady://bucket/d/train.*times in a row; check the URL"):
         corpus.sentences("s", np.arange(4), 0)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manifests import files
+from manifests import canonical
 from manifests.dataset import FACTS_FILE, DatasetFacts, write_facts
 from manifests.schema import Schema
 from manifests.shards import ShardInfo
@@ -21,11 +21,11 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_what_is_written_is_read_back(value: Any) -> None:
-    assert json.loads(files.indented(value)) == value
+    assert json.loads(canonical.indented(value)) == value
 
 
 def test_objects_are_indented_and_those_of_a_list_stand_on_a_line_each() -> None:
-    assert files.indented({"a": {"b": [1, 2]}, "c": [{"d": {}}, {"d": []}]}) == (
+    assert canonical.indented({"a": {"b": [1, 2]}, "c": [{"d": {}}, {"d": []}]}) == (
         '{\n "a": {\n  "b": [1, 2]\n },\n "c": [\n  {"d": {}},\n  {"d": []}\n ]\n}'
     )
 

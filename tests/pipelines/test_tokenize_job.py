@@ -169,7 +169,7 @@ def add_shard(folder: Path) -> None:
 def wrong_facts(folder: Path) -> None:
     path = folder / "dataset.json"
     facts = json.loads(path.read_text())
-    facts["shards"][0]["rows_per_view"] = [99]
+    facts["shards"][0] |= {"rows": 99, "rows_per_view": [99]}
     path.write_text(json.dumps(facts))
 
 

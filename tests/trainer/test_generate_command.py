@@ -164,7 +164,7 @@ def test_a_clip_that_ends_early_has_no_truth_and_one_too_short_is_refused(run, c
 
 def test_a_text_file_is_no_clip(tmp_path):
     (tmp_path / "notes.txt").write_text("FFmpeg would draw these letters.\n" * 20)
-    with pytest.raises(UserError, match=r"notes\.txt has no video: give a clip"):
+    with pytest.raises(UserError, match=r"notes\.txt has no video that can be read .*: give a clip"):
         movies.read_frames(str(tmp_path / "notes.txt"), 2, 5.0)
 
 
@@ -270,11 +270,14 @@ def test_a_picture_or_clip_that_cannot_be_written_is_one_line(tmp_path):
         (["--images", 2, "--task", "edge"], "--images goes with --prompt or no prompt, not with --task"),
         (["--frames-in", 2], "--frames-in goes with --clip, not with no prompt"),
         (["--pair", "a.png", "b.png"], "--pair needs one --query"),
-        (["--clip", "nothing.mp4", "--frames-out", 3], "clip nothing.mp4 cannot be read: No such file"),
+        (
+            ["--clip", "nothing.mp4", "--frames-out", 3],
+            "clip nothing.mp4 has no video that can be read (No such file or directory)",
+        ),
         (["--clip", "x.mp4"], "5 images given and 11 to be generated are more than the 8 that the model was trained"),
         (["--prompt", "nothing.png"], "picture nothing.png cannot be read: No such file"),
         (["--prompt", __file__], "is no usable image .not-an-image."),
-        (["--clip", __file__, "--frames-out", 3], "cannot be read: Invalid data"),
+        (["--clip", __file__, "--frames-out", 3], "has no video that can be read"),
         (["--task", "edges"], "did you mean 'edge'"),
         (["--count", 1, "--batch", 0], "--batch is 0: expected 1 or more"),
         (["--images", 9], "9 to be generated are more than the 8"),
