@@ -43,9 +43,9 @@ def read_frames(path: str, most: int, fps: float, start: float = 0.0) -> list[UI
                 if len(frames) == most:
                     break
     except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"clip {path} has no video that can be read ({getattr(error, 'strerror', None) or error}): give a clip, such "
-            "as .mp4, .mov, .webm or .gif"
+            f"clip {path} has no video that can be read ({reason}): give a clip, such as .mp4, .mov, .webm or .gif"
         ) from error
     return frames
 
