@@ -21,9 +21,10 @@ def alone(folder: str) -> Iterator[None]:
 
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another `visent tokenize` is writing to {folder}; wait for it, or stop it") from None
         yield
-    except BlockingIOError:
-        raise UserError(f"another `visent tokenize` is writing to {folder}; wait for it, or stop it") from None
     finally:
         os.close(handle)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -13,6 +14,7 @@ from pipelines.runners.dofn import pictures_in
 from pipelines.runners.options import runs_here
 from pipelines.runners.runner import Ran, run
 from pipelines.worklog import Totals, add_up, read_logs
+from visent.errors import UserError
 from visent.progress import Track, track
 
 RECEIPT_POLL_SECONDS = 2.0
@@ -74,6 +76,7 @@ class _Poll:
         self._progress.advance(max(pictures - self._progress.done, 0), note)
 
     def _look_for_receipts(self) -> None:
-        for file, info in finished(self._job, list(self._waiting), self._digest).items():
-            self._seen += pictures_in(info, self._job.schema)
-            del self._waiting[file]
+        with suppress(UserError):  # storage that fails now ends no job: the next look, or the end of the job, tells
+            for file, info in finished(self._job, list(self._waiting), self._digest).items():
+                self._seen += pictures_in(info, self._job.schema)
+                del self._waiting[file]

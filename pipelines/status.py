@@ -1,6 +1,5 @@
 """How far a dataset is, from its facts, receipts and the workers' logs: read only, also while a job runs."""
 
-import os
 import socket
 import statistics
 import time
@@ -17,6 +16,7 @@ from pipelines import worklog
 from pipelines.job import SHARD_ENDINGS
 from pipelines.resuming.adopt import ADOPT_FILE, PLAN_FILE, staged
 from pipelines.resuming.settle import begun_config
+from pipelines.runners.crew import is_alive
 from pipelines.sources.base import unit_names
 from pipelines.worklog import ShardLog
 
@@ -122,10 +122,11 @@ def _logs(folder: str, done: Mapping[str, ShardInfo], unfinished: bool) -> dict[
     """Reads the logs of shards that are not done, and some of those that are."""
     place = files.join(folder, worklog.FOLDER)
     named = {files.name(worklog.log_name(shard)) for shard in done}
-    there = [name for name in files.list_sizes(place) if name.endswith(".json")]
+    sizes = files.list_sizes(place)
+    there = [name for name in sizes if name.endswith(".json")]
     others, finished = [name for name in there if name not in named], [name for name in there if name in named]
     some = finished[:: max(1, len(finished) // SAMPLE)] if unfinished or others else []
-    logs = (worklog.parsed(text) for text in files.read_many(place, [*others, *some]) if text is not None)
+    logs = (worklog.parsed(text) for text in files.read_many(place, [*others, *some], sizes) if text is not None)
     return {log.shard: log for log in logs if log is not None}
 
 
@@ -138,19 +139,9 @@ def _typical(logs: Mapping[str, ShardLog], done: Mapping[str, ShardInfo]) -> flo
 def _working(log: ShardLog, typical: float | None) -> Working:
     """Says whether whoever began a shard may still be at it: here by the process, elsewhere by the time it took."""
     seconds = max(time.time() - log.started, 0.0)
-    alive = _runs(log.pid) if log.host == socket.gethostname() else (
+    alive = is_alive(log.pid) if log.host == socket.gethostname() else (
         seconds < max(SILENT_SECONDS, SILENT * (typical or 0.0)))  # fmt: skip
     return Working(shard=log.shard, host=log.host, seconds=round(seconds, 1), alive=alive)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _pace(

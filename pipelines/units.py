@@ -7,7 +7,7 @@ from typing import Any
 
 from manifests import files
 from manifests.schema import Row
-from manifests.shards import ShardInfo, ShardWriter, rejects_name, write_receipt
+from manifests.shards import ShardInfo, ShardWriter, read_receipt, rejects_name, write_receipt
 from pipelines.annotate.networks import annotated
 from pipelines.encoder import Encoder, encoded
 from pipelines.examples import Squares, frames, squares
@@ -40,6 +40,9 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder, meter: Me
             for row in rows(job, order.read(job.source, work.unit), views, encoder, order.rejected, meter):
                 with meter.at("write"):
                     writer.append([row])
+        if (there := made_already(job, work, digest)) is not None:
+            writer.abort()
+            return there
         with meter.at("write"):
             info = closed(writer, original)
     if work.keys_sha256 and info.keys_sha256 != work.keys_sha256:
@@ -48,6 +51,16 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder, meter: Me
         write_rejects(files.join(job.out, rejects_name(file)), original.rejects)
         write_receipt(job.out, info)
     return info
+
+
+def made_already(job: Job, work: Work, digest: str) -> ShardInfo | None:
+    """Returns the receipt where the shard is there: runners give a unit to a second worker while a first is at it.
+
+    The first that ends has made it. The codes of the other, of another device, may be others, and its receipt too. It
+    asks for the one receipt, as a listing of all shards is long.
+    """
+    info = read_receipt(job.out, work.file(job.format))
+    return info if info is not None and info.config_digest == digest else None
 
 
 def closed(writer: ShardWriter, order: Order) -> ShardInfo:

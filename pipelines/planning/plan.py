@@ -13,7 +13,6 @@ from visent.errors import UserError
 
 WRITES_PER_SHARD = 4  # objects: shard, receipt, its log at begin and end; lists of rejects are few
 READS_PER_SHARD = 1  # its receipt, at the end; what is read of the source is counted by itself
-GB = 1e9
 GIB = float(2**30)  # of machines and of bills
 
 

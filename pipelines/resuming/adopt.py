@@ -5,7 +5,8 @@ A retry makes its shards in `retry/` in the dataset's folder; meanwhile the data
 next ends what was begun. Until it has, the dataset has no `dataset.json`, and no receipt that is not its shard's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,12 @@ from pipelines.alone import alone
 from pipelines.job import JOB_FILE
 from pipelines.resuming.settle import begun_config
 from visent.errors import UserError
+from visent.progress import track
 
 FOLDER = "retry"
 ADOPT_FILE = "adopt.json"
 PLAN_FILE = "plan.json"  # what a retry makes: the digest of each shard's work
+AT_ONCE = 32  # files of a bucket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,19 +84,25 @@ def finish_retry(folder: str) -> None:
         return
     adoption = Adoption(**value)
     files.remove(files.join(folder, FACTS_FILE))
-    there = files.list_sizes(staged(folder))
-    for file in adoption.shards:
-        if receipt_name(file) in there:
-            _put(folder, file, there, file in adoption.unchanged)
+    there, unchanged = files.list_sizes(staged(folder)), set(adoption.unchanged)
+    ready = [file for file in adoption.shards if receipt_name(file) in there]
+    _each(folder, "put in place", ready, lambda file: _put(folder, file, there, file in unchanged))
     for name in adoption.lists:
         if files.exists(files.join(staged(folder), name)):
             files.move(files.join(staged(folder), name), files.join(folder, name))
     if adoption.facts is not None:
         _write_facts(folder, adoption.facts)
-    for name in files.list_names(staged(folder)):
-        if name != ADOPT_FILE:  # the last to go: without it what is there would be a retry that has only begun
-            files.remove(files.join(staged(folder), name))
+    # The plan is the last to go: without it what is there would be a retry that has only begun.
+    rest = [name for name in files.list_names(staged(folder)) if name != ADOPT_FILE]
+    _each(folder, "clear retry/", rest, lambda name: files.remove(files.join(staged(folder), name)))
     files.remove(staged(folder))
+
+
+def _each(folder: str, label: str, names: Sequence[str], act: Callable[[str], None]) -> None:
+    """Does something to each file; in a bucket to many at once, as each takes several requests."""
+    with track(label, len(names), "files") as progress, ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(act, names) if files.is_url(folder) else map(act, names):
+            progress.advance()
 
 
 def _put(folder: str, file: str, there: Mapping[str, int], unchanged: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from manifests import files
 from pipelines.sources.base import Example, Reject, Source, Unit
 from visent.errors import UserError
+from visent.untrusted.documents import parse_json
 
 DUPLICATE = "duplicate-key"
 
@@ -118,10 +119,19 @@ def read_rejects(path: str) -> list[Placed]:
     Raises: `UserError` where it is damaged.
     """
     try:
-        lines = files.read_bytes(path).splitlines()
-        return sorted((Placed.from_json(json.loads(line)) for line in lines), key=lambda placed: placed.place)
+        return parse_rejects(path, files.read_bytes(path))
     except FileNotFoundError:
         return []
+
+
+def parse_rejects(path: str, text: bytes) -> list[Placed]:
+    """Reads the content of the rejects file at `path`, as `read_rejects` does.
+
+    Raises: `UserError` where it is damaged.
+    """
+    try:
+        lines = text.splitlines()
+        return sorted((Placed.from_json(parse_json(line)) for line in lines), key=lambda placed: placed.place)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
             f"{path} is no list of rejects ({type(error).__name__}: {error}): it was changed or damaged; remove the "

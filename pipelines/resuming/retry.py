@@ -13,7 +13,7 @@ from pipelines.alone import alone
 from pipelines.job import JOB_FILE, Job, Retry, Work, check_version, job_from_facts
 from pipelines.resuming.adopt import PLAN_FILE, Adoption, adopt, facts_kept, finish_begun, staged
 from pipelines.resuming.listing import Change, file_of, summary, write_units
-from pipelines.resuming.order import DUPLICATE, read_rejects
+from pipelines.resuming.order import DUPLICATE, parse_rejects
 from pipelines.resuming.settle import begun_config, refuse, units_and_change
 from pipelines.runners.dryrun import stop_if_dry
 from pipelines.runners.options import beam_options, check_in_reach, is_dry
@@ -120,20 +120,23 @@ def _mended(
     Raises: `UserError` when other inputs have changed, or are gone.
     """
     now = {id(old): new for old, new in change.changed}
-    found: dict[str, dict[int, Item]] = {}
-    wrong = []
-    for unit in units if now else ():
-        at = {index: now[id(item)] for index, item in enumerate(unit.items) if id(item) in now}
-        if not at:
-            continue
-        file = Work(unit=unit).file(job.format)
-        listed = read_rejects(files.join(folder, rejects_name(file))) if unit.id in receipts else []
-        rejected = {known.item for known in listed}
-        wrong += [(unit.items[index], new) for index, new in at.items()
-                  if index not in rejected or unit.items[index].split != new.split]  # fmt: skip
-        found[unit.id] = at
+    found = {unit.id: at for unit in units if now
+             if (at := {index: now[id(item)] for index, item in enumerate(unit.items) if id(item) in now})}  # fmt: skip
+    rejected = _rejected(folder, [unit for unit in units if unit.id in found and unit.id in receipts], job)
+    wrong = [(unit.items[index], new) for unit in units for index, new in found.get(unit.id, {}).items()
+             if index not in rejected.get(unit.id, ()) or unit.items[index].split != new.split]  # fmt: skip
     refuse(folder, Change(added=(), changed=wrong, removed=change.removed))
     return found
+
+
+def _rejected(folder: str, units: Sequence[Unit], job: Job) -> dict[str, set[int]]:
+    """Returns the items of each unit that gave a reject; many lists are read at once."""
+    names = [rejects_name(Work(unit=unit).file(job.format)) for unit in units]
+    texts = files.read_many(folder, names)
+    return {
+        unit.id: {known.item for known in parse_rejects(files.join(folder, name), text or b"")}
+        for unit, name, text in zip(units, names, texts, strict=True)
+    }
 
 
 def _as_now(unit: Unit, mended: Mapping[int, Item]) -> Unit:

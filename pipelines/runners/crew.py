@@ -64,7 +64,7 @@ def leave() -> None:
 
 def fallen(folder: str) -> list[int]:
     """Returns the ids of the workers that died."""
-    return [pid for pid in _enlisted(folder) if not _alive(pid)]
+    return [pid for pid in _enlisted(folder) if not is_alive(pid)]
 
 
 def dismiss(folder: str) -> None:
@@ -74,7 +74,7 @@ def dismiss(folder: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, kind)
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and any(map(_alive, _enlisted(folder))):
+        while time.monotonic() < until and any(map(is_alive, _enlisted(folder))):
             time.sleep(0.05)
 
 
@@ -82,9 +82,12 @@ def _enlisted(folder: str) -> list[int]:
     return sorted(int(name) for name in os.listdir(folder) if name.isdigit())  # noqa: PTH208
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Says whether a process of this machine runs, whoever started it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # it is another user's
+        return True
     return True

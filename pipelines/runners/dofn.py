@@ -10,14 +10,14 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from manifests.schema import Schema
-from manifests.shards import ShardInfo, read_receipt
+from manifests.shards import ShardInfo
 from pipelines import worklog
 from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job, Work
 from pipelines.meter import Meter
 from pipelines.resuming.merge import retry_unit
 from pipelines.runners.logs import tell
-from pipelines.units import tokenize_unit
+from pipelines.units import made_already, tokenize_unit
 from pipelines.worklog import ShardLog
 from visent.errors import UserError
 
@@ -44,7 +44,9 @@ class TokenizeUnit(beam.DoFn):
             return
         try:
             work = Work.from_json(element)
-            info = self._made(work) or self._shard(work, self._encoder())
+            # Elsewhere, failures of other units bring one back that was made.
+            made = made_already(self._job, work, self._digest) if self._raises else None
+            info = made or self._shard(work, self._encoder())
         except UserError as error:
             if self._raises:
                 raise
@@ -52,14 +54,6 @@ class TokenizeUnit(beam.DoFn):
             self._errors.add(str(error))
             return
         yield json.dumps(info.to_json())
-
-    def _made(self, work: Work) -> ShardInfo | None:
-        """Returns the receipt where this job has made the shard already: others' failures bring units back.
-
-        It asks for the one receipt, as a listing of all shards is long.
-        """
-        info = read_receipt(self._job.out, work.file(self._job.format)) if self._raises else None
-        return info if info is not None and info.config_digest == self._digest else None
 
     def _encoder(self) -> Encoder:
         """Returns the process's encoder.

@@ -11,10 +11,10 @@ from apache_beam.runners.runner import PipelineState
 
 from manifests import files
 from manifests.shards import receipt_name
-from pipelines import worklog
 from pipelines.job import Job, Work, finished
 from pipelines.runners.dofn import pictures_in
 from pipelines.runners.options import is_direct
+from pipelines.worklog import read_logs
 from visent.errors import UserError
 
 RETRY_SECONDS = 30.0
@@ -82,9 +82,8 @@ def pictures_made(job: Job, works: Sequence[Work], digest: str) -> int:
 def death_of(pids: Sequence[int], job: Job, works: Sequence[Work]) -> WorkerDiedError:
     """Describes the death of worker processes of this machine: what they were at, and what is left to do."""
     missing = _missing(job, works)
-    names = [worklog.log_name(file) for file in missing]
-    found = (worklog.parsed(text) for text in files.read_many(job.out, names) if text is not None)
-    at = sorted(log.shard for log in found if log is not None and log.state == "running" and log.pid in pids)
+    logs = read_logs(job.out, missing).values()
+    at = sorted(log.shard for log in logs if log.state == "running" and log.pid in pids)
     return WorkerDiedError(
         f"a worker process was killed{f' while it made {_list(at)}' if at else ''}: it had no memory left, or a "
         f"library crashed; {_some(missing, works)} are missing, finished ones are kept: run the same command again "
@@ -113,9 +112,7 @@ def _list(names: Sequence[str]) -> str:
 
 def _reason(job: Job, missing: Sequence[str]) -> str:
     """Returns what a worker wrote into a log when it gave up."""
-    names = [worklog.log_name(file) for file in missing]
-    found = (worklog.parsed(text) for text in files.read_many(job.out, names) if text is not None)
-    errors = sorted({log.error for log in found if log is not None and log.error})
+    errors = sorted({log.error for log in read_logs(job.out, missing).values() if log.error})
     return f": {errors[0]}" if errors else ""
 
 

@@ -84,22 +84,27 @@ def _watched(job: Job, works: Sequence[Work], digest: str, options: PipelineOpti
         UserError: as `run`.
     """
     outcome: list[Ran | BaseException] = []
+    names = hand_out(job.out, works)
 
     def work() -> None:
         try:
-            outcome.append(_run(job, works, digest, options))
+            outcome.append(_run(job, works, names, digest, options))
         except BaseException as error:
             outcome.append(error)
 
     thread = threading.Thread(target=work, name="beam", daemon=True)
-    with crew() as folder:
-        thread.start()
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            poll()
-            if dead := fallen(folder):
-                dismiss(folder)
-                raise death_of(dead, job, works)
+    try:
+        with crew() as folder:
+            thread.start()
+            while thread.is_alive():
+                thread.join(POLL_SECONDS)
+                poll()
+                if dead := fallen(folder):
+                    dismiss(folder)
+                    raise death_of(dead, job, works)
+    finally:
+        if outcome or is_direct(options):  # else the job goes on elsewhere, and reads them
+            take_back(job.out, names)
     result = outcome[0]
     if isinstance(result, BaseException):
         raise result
@@ -126,16 +131,12 @@ def add_steps(pipeline: beam.Pipeline, job: Job, names: Sequence[str], digest: s
     )
 
 
-def _run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions) -> Ran:
-    names = hand_out(job.out, works)
+def _run(job: Job, works: Sequence[Work], names: Sequence[str], digest: str, options: PipelineOptions) -> Ran:
     options = copy.deepcopy(options)  # what runs changes them
-    try:
-        with package(options):
-            pipeline = beam.Pipeline(runner=_runner(options), options=options)
-            add_steps(pipeline, job, names, digest, is_direct(options))
-            result = ended(pipeline.run, job, works, options)
-    finally:
-        take_back(job.out, names)
+    with package(options):
+        pipeline = beam.Pipeline(runner=_runner(options), options=options)
+        add_steps(pipeline, job, names, digest, is_direct(options))
+        result = ended(pipeline.run, job, works, options)
     counters, latest, errors = _metrics(result, is_direct(options))
     if errors:
         raise UserError(errors[0])

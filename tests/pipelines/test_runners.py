@@ -14,24 +14,30 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 from apache_beam.internal import pickler
 from apache_beam.portability.api import beam_runner_api_pb2
 from made_media import write_pictures
 
 from manifests.dataset import has_facts
+from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job, Work, list_units
 from pipelines.runners.dofn import TokenizeUnit
 from pipelines.runners.dryrun import Description, describe, staged, stages
 from pipelines.runners.ending import check_shards, death_of, said_by
 from pipelines.runners.options import Place, arguments_at, beam_options
 from pipelines.runners.staging import setup_file
+from pipelines.running import _Poll
 from pipelines.sources.base import Item, Unit
 from pipelines.sources.folder import FolderSource
 from pipelines.tokenize import tokenize
+from pipelines.units import tokenize_unit
 from pipelines.verify import verify_dataset
 from pipelines.worklog import ShardLog, begin, end
+from visent import storage
 from visent.errors import UserError
+from visent.progress import track
 
 OUT = "gs://photos-bucket/corpus/photos"
 DATAFLOW = Place(runner="DataflowRunner", project="my-project", region="europe-west4", gpu="l4", dry_run=True)
@@ -43,9 +49,14 @@ def works(count: int) -> list[Work]:
 
 
 @pytest.fixture(scope="module")
-def in_bucket() -> Job:
+def photos() -> FolderSource:
     fsspec.filesystem("memory").pipe_file("/photos/0.jpg", b"0")
-    return Job(out=OUT, name="photos", source=FolderSource(paths=("memory://photos",), items_per_unit=20))
+    return FolderSource(paths=("memory://photos",), items_per_unit=20)
+
+
+@pytest.fixture(scope="module")
+def in_bucket(photos: FolderSource) -> Job:
+    return Job(out=OUT, name="photos", source=photos)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +176,67 @@ def test_a_job_that_ends_without_shards_says_which_and_why(tmp_path: Path, tiny:
     death = death_of([os.getpid()], job, wanted)
     assert "while it made train-00002-of-00005.parquet" in str(death)
     assert len(death.missing) == 4
+
+
+def test_why_shards_are_missing_is_asked_for_with_one_listing(
+    tiny: str, photos: FolderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(
+        out="memory://ended/d",
+        name="d",
+        source=FolderSource(paths=("memory://photos",), items_per_unit=20),
+        tokenizer=tiny,
+    )
+    wanted = works(300)
+    for work in wanted[:200]:
+        end(job.out, begin(job.out, work.file("parquet")), "failed", error="the disk is full")
+    asked: list[str] = []
+    monkeypatch.setattr(storage, "read", lambda url, *_: asked.append(url) or b"")
+    with pytest.raises(UserError, match=r"without 300 of 300 shards .*: the disk is full"):
+        check_shards(job, wanted)
+    assert not asked, "files were read one by one"
+
+
+def test_storage_that_fails_while_progress_is_looked_at_ends_no_job(
+    tiny: str, photos: FolderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(
+        out="memory://looked/d",
+        name="d",
+        source=FolderSource(paths=("memory://photos",), items_per_unit=20),
+        tokenizer=tiny,
+    )
+
+    def fails(folder: str) -> None:
+        raise storage.StorageError("503, 5 times in a row")
+
+    monkeypatch.setattr(storage, "entries", fails)
+    with track("test", 1, "images") as progress:
+        _Poll(job, works(2), "digest", False, progress)()
+
+
+def test_the_first_of_two_workers_at_one_unit_makes_its_shard(tmp_path: Path, tiny: str) -> None:
+    """The second one, of another device, ends later: neither shard, receipt nor rejects are mixed."""
+    write_pictures(tmp_path / "in", 1)
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    job = job_of(tmp_path, tiny, "out")
+    (unit,) = list_units(job)[0]
+    out, work, encoder = tmp_path / "out", Work(unit=unit), shared_encoder(tiny)
+    out.mkdir()
+
+    class Slower(Encoder):
+        def __init__(self) -> None:
+            vars(self).update(vars(encoder), made_with={"device": "another"})
+
+        def encode(self, pictures: np.ndarray) -> np.ndarray:
+            first = tokenize_unit(job, work, "digest", encoder)
+            there.update({path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}, first=first)
+            return encoder.encode(pictures) ^ 1
+
+    there: dict[str, Any] = {}
+    assert tokenize_unit(job, work, "digest", Slower()) == there.pop("first")
+    there = {name: data for name, data in there.items() if not name.startswith(".tmp-")}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == there
 
 
 def test_of_a_remote_traceback_the_last_line_that_names_an_error_is_shown() -> None:

@@ -14,7 +14,8 @@ from made_media import picture_bytes, write_pictures, write_video
 from PIL import Image
 
 from manifests.dataset import config_digest
-from manifests.shards import ShardInfo, read_receipt, read_rows
+from manifests.shards import ShardInfo, read_receipt, read_rows, receipt_name
+from pipelines.alone import alone
 from pipelines.encoder import shared_encoder
 from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, list_units
 from pipelines.resuming.settle import record, settle
@@ -196,6 +197,7 @@ def test_the_receipt_comes_after_the_shard_and_a_mended_source_clears_the_reject
     assert read_receipt(made.out, info.file) == info
     assert rejects(info, made.out)
     (tmp_path / "in" / "001.png").write_bytes(picture_bytes(1))
+    Path(made.out, receipt_name(info.file)).unlink()  # only what has no receipt is made again
     (info,) = make(made)
     assert not rejects(info, made.out)
     assert not list(Path(made.out).glob("*.jsonl"))
@@ -234,6 +236,14 @@ def test_a_configuration_may_change_while_nothing_is_finished(tmp_path: Path, ti
     write_pictures(tmp_path / "in", 2)
     settled(job(tmp_path, tiny))
     assert settled(job(tmp_path, tiny, annotate=("edge",)))["annotate"] == ["edge"]
+
+
+def test_only_a_folder_that_is_held_is_said_to_be_held(tmp_path: Path) -> None:
+    taken = pytest.raises(UserError, match="another `visent tokenize` is writing")
+    with alone(str(tmp_path)), taken, alone(str(tmp_path)):
+        pass
+    with pytest.raises(BlockingIOError), alone(str(tmp_path)):
+        raise BlockingIOError  # of something else inside
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, tiny: str) -> None:
