@@ -14,6 +14,7 @@ from pipelines.annotate.annotators import checked_annotators, model, role
 from pipelines.annotate.networks import Weights, weights
 from pipelines.augment import STANDARD, Augmentation
 from pipelines.examples import Look
+from pipelines.faults import Fault
 from pipelines.sources.base import Source, Unit, cut_into_units
 from pipelines.sources.catalog import rebuild
 from tokenizer.card import PRETRAINED, TokenizerCard
@@ -111,6 +112,7 @@ class Work:
     views: tuple[int, int] = (0, 0)
     keys_sha256: str = ""  # of the unit's keys in its first shard; "" when this is the first
     retry: Retry | None = None  # then all shards of the unit are made, from those that are there
+    faults: tuple[Fault, ...] = ()  # found by the worker, so no part of the JSON
 
     def file(self, format: Format) -> str:
         """Returns the shard's file name."""

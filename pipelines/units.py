@@ -30,13 +30,13 @@ def tokenize_unit(job: Job, work: Work, digest: str, encoder: Encoder, meter: Me
         UserError: the target cannot be written, or the source no longer gives the keys it gave.
     """
     meter = meter or Meter()
-    original = Order()
+    original = Order(work.faults)
     file = work.file(job.format)
     path = files.join(job.out, file)
     with ShardWriter(path, job.schema, unit=work.unit.id, split=work.unit.split, views=work.views,
                      config_digest=digest, made_with=encoder.made_with) as writer:  # fmt: skip
         for views in passes(job, work.views):
-            order = original if views[0] == work.views[0] else Order()
+            order = original if views[0] == work.views[0] else Order(work.faults)
             for row in rows(job, order.read(job.source, work.unit), views, encoder, order.rejected, meter):
                 with meter.at("write"):
                     writer.append([row])

@@ -55,6 +55,18 @@ def log_name(shard: str) -> str:
     return f"{FOLDER}/{shard.rsplit('.', 1)[0]}.json"
 
 
+def is_begun(folder: str, shard: str) -> bool:
+    """Says whether somebody began a shard and did not end it: an attempt that died, or one elsewhere.
+
+    Whoever is about to begin it asks. It reads the one log, as a listing of all is long.
+    """
+    try:
+        log = parsed(files.read_bytes(files.join(folder, log_name(shard))))
+    except FileNotFoundError:
+        return False
+    return log is not None and log.state == "running"
+
+
 def begin(folder: str, shard: str) -> ShardLog:
     """Says that this process has begun a shard."""
     log = ShardLog(shard=shard, host=socket.gethostname(), pid=os.getpid(), started=time.time())

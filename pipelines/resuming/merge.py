@@ -116,12 +116,12 @@ def _shard(
     known = read_receipt(retry.folder, file)
     if known is None or known.keys_sha256 != there.info.keys_sha256:
         raise UserError(f"{old} does not hold the rows of view 0: remove it and run `visent tokenize` again")
-    original, fresh = Order(), False
+    original, fresh = Order(work.faults), False
     with ShardWriter(files.join(job.out, file), job.schema, unit=work.unit.id, split=work.unit.split,
                      views=work.views, config_digest=digest) as writer:  # fmt: skip
         before = read_rows(old, job.schema)
         for views in passes(job, work.views):
-            order = original if views[0] == work.views[0] else Order()
+            order = original if views[0] == work.views[0] else Order(work.faults)
             merge = Merge(job, work, there, again, order)
             made = rows(job, merge.examples(), views, encoder, order.rejected, meter)
             for row, is_new in merge.woven(made, before, views):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from manifests import files
+from pipelines.faults import Fault, spared
 from pipelines.sources.base import Example, Reject, Source, Unit
 from visent.errors import UserError
 from visent.untrusted.documents import parse_json
@@ -41,10 +42,12 @@ class Placed:
 class Order:
     """Counts the places of a unit while it is read, and collects its rejects.
 
-    The reader's thread calls `read`, `keep_row` and `keep_reject`; whoever finds a fault later calls `rejected`.
+    The reader's thread calls `read`, `keep_row` and `keep_reject`; whoever finds a fault later calls `rejected`. What
+    is known to kill its reader (`faults`) is not read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Sequence[Fault] = ()) -> None:
+        self._faults = faults
         self._next = 0
         self._placed: dict[str, tuple[int, int]] = {}  # key of an example -> place, item
         self._spans: dict[int, tuple[int, int]] = {}
@@ -61,7 +64,9 @@ class Order:
     def read_item(self, source: Source, unit: Unit, index: int) -> Iterator[Example | Reject]:
         """Yields what the source gives of one item; all of it has to be placed, by `place` or `keep_...`."""
         first = self._next
-        yield from source.examples(replace(unit, items=(unit.items[index],)))
+        item = unit.items[index]
+        faults = [fault for fault in self._faults if fault.item == index]
+        yield from spared(source.examples(replace(unit, items=(item,))), item, faults)
         self._spans[index] = (first, self._next)
 
     def place(self, result: Example | Reject, item: int) -> Example | None:

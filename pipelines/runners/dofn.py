@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -15,6 +16,7 @@ from pipelines import worklog
 from pipelines.encoder import Encoder, shared_encoder
 from pipelines.job import Job, Work
 from pipelines.meter import Meter
+from pipelines.rehearsal import faults_of
 from pipelines.resuming.merge import retry_unit
 from pipelines.runners.logs import tell
 from pipelines.units import made_already, tokenize_unit
@@ -78,8 +80,11 @@ class TokenizeUnit(beam.DoFn):
         """Makes one shard, and writes its log before and after."""
         job, meter, busy = self._job, Meter(), encoder.clock.busy
         make = tokenize_unit if work.retry is None else retry_unit
-        begun = worklog.begin(job.out, work.file(job.format))
+        file = work.file(job.format)
+        died = worklog.is_begun(job.out, file)
+        begun = worklog.begin(job.out, file)
         try:
+            work = replace(work, faults=faults_of(job, work, died))
             info = make(job, work, self._digest, encoder, meter)
         except Exception as error:
             with suppress(UserError):  # what went wrong first is what counts
