@@ -1,31 +1,28 @@
 """Remote files kept on this machine for all its processes: fetched by one of them, whole or not at all, and checked."""
 
-import base64
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PAUSES = (0.5, 1.0, 2.0)  # seconds before a file is asked for again
-_BLOCK = 1 << 20
+from visent import storage
 
 _sound: dict[Path, bool] = {}  # folders that this process has read through
 
 
-def fetch_once(system: Any, files: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Fetches files, (name here, path there) each, into a folder unless it is there with the bytes it was fetched with.
+def fetch_once(files: Sequence[tuple[str, str]], folder: Path) -> None:
+    """Fetches files, (name here, URL) each, into a folder unless it is there with the bytes it was fetched with.
 
-    `system` is an fsspec file system. Of all processes on this machine one fetches while the others wait; what a
+    Of all processes on this machine one fetches while the others wait; what a
     killed one left is fetched again. The sha256 of each file stands beside the folder, and is compared once by every
     process.
 
     Raises:
-        Exception: a file cannot be fetched, or came shorter or otherwise than its store says, several times in a row.
+        OSError: a file cannot be fetched, or came shorter or otherwise than its store says, several times in a row.
     """
     if _is_sound(folder):
         return
@@ -34,7 +31,7 @@ def fetch_once(system: Any, files: Sequence[tuple[str, str]], folder: Path) -> N
         _sound.pop(folder, None)
         if not _is_sound(folder):  # another process may have been faster
             shutil.rmtree(folder, ignore_errors=True)
-            _fetch(system, files, folder)
+            _fetch(files, folder)
             _sound[folder] = True
 
 
@@ -73,7 +70,7 @@ def _held(lock: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(system: Any, files: Sequence[tuple[str, str]], folder: Path) -> None:
+def _fetch(files: Sequence[tuple[str, str]], folder: Path) -> None:
     """Fetches beside the folder first, so that a folder that is there is whole."""
     from visent.progress import track
 
@@ -82,43 +79,10 @@ def _fetch(system: Any, files: Sequence[tuple[str, str]], folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     digests = {}
     with track("fetching", len(files), "files") as progress:
-        for name, remote in files:
+        for name, url in files:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            _get(system, remote, partial / name)
+            storage.fetch(url, str(partial / name))
             digests[name] = _sha256(partial / name)
             progress.advance(note=name)
     _record(folder).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")  # if cut, nothing is sound
     partial.replace(folder)
-
-
-def _get(system: Any, remote: str, path: Path) -> None:
-    """Fetches one file, again where that fails or less comes than there is."""
-    for pause in (*PAUSES, None):
-        try:
-            system.get_file(remote, str(path))
-            _compare(system.info(remote), remote, path)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except Exception:  # each file system has errors of its own
-            if pause is None:
-                raise
-            time.sleep(pause)
-        else:
-            return
-
-
-def _compare(info: Any, remote: str, path: Path) -> None:
-    """Compares a file with what its store says of it: the size, and the md5 of those that know it.
-
-    Raises: `OSError` where they differ.
-    """
-    size, came = info.get("size"), path.stat().st_size
-    if size is not None and size != came:
-        raise OSError(f"{remote} has {size} bytes, {came} came")
-    md5 = info.get("md5Hash")  # of Google Cloud Storage, in base 64
-    with path.open("rb") as file:
-        if (
-            md5
-            and base64.b64decode(md5) != hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
-        ):
-            raise OSError(f"{remote} came with other bytes than its md5 {md5} says")

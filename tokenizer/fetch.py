@@ -4,10 +4,10 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from tokenizer.cache import fetch_once
 from tokenizer.card import CARD_FILE, PRETRAINED
+from visent import storage
 from visent.errors import UserError
 
 REPO_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?(/[\w./-]+)?")  # owner/repository@revision/part
@@ -44,31 +44,29 @@ def cache_folder() -> Path:
 
 def _from_url(url: str) -> Path:
     """Copies a file, or the files of a tokenizer in a folder; what changed at its source is copied again."""
-    import fsspec
-
+    url = url.rstrip("/")
     try:
-        system, path = fsspec.core.url_to_fs(url)
-        files = _remote_files(system, path)
-        state = "\n".join(f"{name} {system.ukey(remote)}" for name, remote in files)
+        found = storage.find(url, depth=2) or []
+        files = _of_file(url) if found == [""] else [(name, f"{url}/{name}") for name in found if _wanted(name)]
+        state = "\n".join(f"{name} {sorted(storage.info(remote).items(), key=str)}" for name, remote in files)
         folder = cache_folder() / hashlib.sha256(f"{url}\n{state}".encode()).hexdigest()[:16]
         if files:
-            fetch_once(system, files, folder)
-    except Exception as error:  # each file system has errors of its own
-        raise UserError(f"cannot fetch the tokenizer {url}: {type(error).__name__}: {error}") from error
+            fetch_once(files, folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot fetch the tokenizer {url}: {error}; check the URL, the network and your access to it, then run "
+            "the same command again"
+        ) from error
     if not files:
         raise UserError(f"nothing at {url}: expected a checkpoint, or a folder with one of {', '.join(_files())}")
-    return folder / files[0][0] if system.isfile(path) else folder
+    return folder / files[0][0] if found == [""] else folder
 
 
-def _remote_files(system: Any, path: str) -> list[tuple[str, str]]:
-    """Returns (name here, path there) of a file, or of the files of a tokenizer below a folder."""
-    if system.isfile(path):
-        beside = [f"{path.rpartition('/')[0]}/config.json"] if path.endswith((".bin", ".safetensors")) else []
-        return [(p.rsplit("/", 1)[-1], p) for p in (path, *filter(system.isfile, beside))]
-    if not system.isdir(path):
-        return []
-    below = [(found.removeprefix(path.rstrip("/")).strip("/"), found) for found in system.find(path, maxdepth=2)]
-    return sorted((name, found) for name, found in below if _wanted(name))
+def _of_file(url: str) -> list[tuple[str, str]]:
+    """Returns (name here, URL) of a checkpoint, and of the configuration beside it."""
+    config = f"{url.rpartition('/')[0]}/config.json"
+    beside = [config] if url.endswith((".bin", ".safetensors")) and storage.find(config) == [""] else []
+    return [(one.rpartition("/")[2], one) for one in (url, *beside)]
 
 
 def _wanted(name: str) -> bool:

@@ -3,11 +3,13 @@
 A file is put whole or not at all: object stores show an object when its upload ended, elsewhere it is renamed.
 """
 
+import base64
+import hashlib
 import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -24,7 +26,7 @@ class StorageError(OSError):
 
 
 class ShortError(OSError):
-    """Fewer or more bytes arrived than the file has."""
+    """Fewer, more or other bytes arrived than the file has."""
 
 
 def filesystem(url: str) -> tuple[Any, str]:
@@ -125,8 +127,10 @@ def entries(folder: str) -> list[dict[str, Any]]:
     ]  # stores mark folders by themselves
 
 
-def find(url: str) -> list[str] | None:
+def find(url: str, depth: int | None = None) -> list[str] | None:
     """Returns the names of all files below a folder, `[""]` of a file, None where nothing is.
+
+    `depth` 1 looks for files right in the folder, 2 for those in folders of it, too.
 
     Raises:
         StorageError: it cannot be asked.
@@ -138,7 +142,7 @@ def find(url: str) -> list[str] | None:
     if kind == "file":
         return [""]
     system, path = filesystem(url)
-    found = patiently(lambda: _fresh(system, path).find(path))
+    found = patiently(lambda: _fresh(system, path).find(path, maxdepth=depth))
     root = path.strip("/") + "/"
     return sorted(name.strip("/").removeprefix(root) for name in found if name.strip("/").startswith(root))
 
@@ -166,11 +170,15 @@ def read(url: str, size: int | None = None) -> bytes:
     return patiently(once)
 
 
-def _size(system: Any, path: str) -> int:
-    found = _fresh(system, path).info(path)
+def _file_info(system: Any, path: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = _fresh(system, path).info(path)
     if found["type"] != "file":
         raise IsADirectoryError(f"{path} is a folder")
-    return int(found["size"] or 0)
+    return found
+
+
+def _size(system: Any, path: str) -> int:
+    return int(_file_info(system, path)["size"] or 0)
 
 
 def _whole(data: bytes, size: int) -> bytes:
@@ -234,7 +242,7 @@ def _part(found: bytes | Exception, length: int) -> bytes:
 
 
 def fetch(url: str, local: str) -> None:
-    """Copies a file to this machine.
+    """Copies a file to this machine; its size, and its md5 where the store knows it, are compared.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -243,14 +251,27 @@ def fetch(url: str, local: str) -> None:
     system, path = filesystem(url)
 
     def once() -> None:
-        wanted = _size(system, path)
+        told = _file_info(system, path)
         system.get_file(path, local)
-        with open(local, "rb") as file:  # noqa: PTH123 - as fsspec names it
-            arrived = file.seek(0, 2)
-        if arrived != wanted:
-            raise ShortError(f"{arrived:,} of {wanted:,} bytes arrived")
+        _compare(local, told)
 
     patiently(once)
+
+
+def _compare(local: str, told: Mapping[str, Any]) -> None:
+    """Compares a copy with what its store says of the file; the web may not say how large one is."""
+    size, md5 = told["size"], told.get("md5Hash")  # of Google Cloud Storage, in base 64
+    with open(local, "rb") as file:  # noqa: PTH123 - as fsspec names it
+        arrived = file.seek(0, 2)
+        if size is not None and arrived != size:
+            raise ShortError(f"{arrived:,} of {size:,} bytes arrived")
+        file.seek(0)
+        if md5 and base64.b64decode(md5) != hashlib.file_digest(file, _md5).digest():
+            raise ShortError(f"it came with other bytes than its md5 {md5} says")
+
+
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)
 
 
 def put(local: str, url: str) -> None:

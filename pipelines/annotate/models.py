@@ -11,7 +11,6 @@ from manifests import files
 from pipelines.sources import places
 from tokenizer.cache import fetch_once
 from tokenizer.fetch import cache_folder
-from visent import storage
 from visent.errors import UserError
 
 FOLDER = "VISENT_MODELS"  # the environment's name for a folder of model files, which may be a URL
@@ -68,9 +67,8 @@ def fetched(folder: str, wanted: Callable[[str], bool]) -> Path:
     here = cache_folder().with_name("models") / hashlib.sha256(f"{folder}\n{state}".encode()).hexdigest()[:16]
     try:
         if names:
-            system, inner = storage.filesystem(folder)
-            fetch_once(system, [(name, f"{inner.rstrip('/')}/{name}") for name in names], here)
-    except Exception as error:  # each file system has errors of its own
+            fetch_once(list(urls.items()), here)
+    except OSError as error:
         raise UserError(f"cannot fetch a model from {folder}: {error}; check the URL and your access to it") from error
     return here
 

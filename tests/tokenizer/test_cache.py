@@ -18,6 +18,7 @@ from tokenizer.cache import fetch_once
 from tokenizer.fetch import cache_folder, locate
 from tokenizer.load import load_card
 from tokenizer.testing import tiny_tokenizer_dir
+from visent import storage
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = "pytorch_model.bin"
@@ -85,14 +86,14 @@ def test_of_many_processes_one_fetches_and_all_get_the_same(server: Server) -> N
 def test_a_download_that_breaks_off_is_repeated_and_never_taken_for_whole(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "PAUSES", (0.01, 0.01))
-    system, files = fsspec.filesystem("http"), [(WEIGHTS, f"{server.url}/{WEIGHTS}")]
+    monkeypatch.setattr(storage, "PAUSES", (0.01, 0.01))
+    files = [(WEIGHTS, f"{server.url}/{WEIGHTS}")]
     server.short = 2
-    fetch_once(system, files, tmp_path / "a")
+    fetch_once(files, tmp_path / "a")
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (server.folder / WEIGHTS).read_bytes()
     server.short = 3
     with pytest.raises(Exception, match="payload is not completed"):
-        fetch_once(system, files, tmp_path / "b")
+        fetch_once(files, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
@@ -122,7 +123,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     left = folder.with_name("t.1.partial")
     left.mkdir(parents=True)
     (left / "a.bin").write_bytes(b"wh")
-    fetch_once(system, [("a.bin", "/bucket/a.bin")], folder)
+    fetch_once([("a.bin", "memory://bucket/a.bin")], folder)
     assert (folder / "a.bin").read_bytes() == b"whole"
     assert not left.exists()
 
@@ -130,11 +131,11 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
 def test_bytes_that_differ_from_the_md5_of_the_store_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "PAUSES", ())
+    monkeypatch.setattr(storage, "PAUSES", ())
     system = fsspec.filesystem("memory")
     system.pipe("/bucket/a.bin", b"whole")
     told = system.info("/bucket/a.bin") | {"md5Hash": "AAAAAAAAAAAAAAAAAAAAAA=="}
     monkeypatch.setattr(type(system), "info", lambda *_, **__: told)
     with pytest.raises(OSError, match="other bytes than its md5"):
-        fetch_once(system, [("a.bin", "/bucket/a.bin")], tmp_path / "t")
+        fetch_once([("a.bin", "memory://bucket/a.bin")], tmp_path / "t")
     assert not (tmp_path / "t").exists()

@@ -14,6 +14,7 @@ from tokenizer.checkpoints import read, write
 from tokenizer.fetch import cache_folder, locate
 from tokenizer.load import load_card, open_tokenizer
 from tokenizer.testing import tiny_tokenizer_dir
+from visent import storage
 from visent.errors import UserError
 
 REPO = "someone/vqgan"
@@ -96,6 +97,25 @@ def test_a_pipeline_at_a_url_gives_its_vqvae_alone(tmp_path: Path, remote: Any) 
 def test_a_url_with_nothing_behind_it_is_one_clear_line(remote: Any, url: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_card(url)
+
+
+def test_a_bucket_that_cannot_be_asked_is_not_taken_for_an_empty_one(
+    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.put(str(tiny_tokenizer_dir(tmp_path)), "/bucket/tiny", recursive=True)
+    monkeypatch.setattr(storage, "PAUSES", (0.01,))
+    answers = [OSError("503 service unavailable")] * 3
+    info = type(remote).info
+
+    def busy(self: Any, path: str, **options: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return info(self, path, **options)
+
+    monkeypatch.setattr(type(remote), "info", busy)
+    with pytest.raises(UserError, match=r"cannot fetch the tokenizer memory://bucket/tiny: 503 .*, 2 times in a row"):
+        locate("memory://bucket/tiny")
+    assert (locate("memory://bucket/tiny") / "card.json").is_file()
 
 
 def test_a_cached_repository_is_loaded_offline(hub: Path) -> None:
