@@ -32,7 +32,7 @@ def names_in(text: str) -> tuple[str, ...]:
 
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that every source has."""
-    options = [
+    options: list[Callable[[Any], Any]] = [
         click.option("--out", required=True, type=FOLDER, help="Folder of the dataset; its last part is the name."),
         click.option("--annotate", default="", metavar="NAMES",
                      help=f"Roles to draw, of {', '.join((*DRAWN, *NETWORKS))}; ROLE=FILE.toml runs an ONNX model."),
@@ -45,13 +45,23 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="Its name, folder, checkpoint, gs:// URL or Hugging Face id."),
         click.option("--preset", metavar="NAME", help="How a picture becomes a square: crop or squash."),
         click.option("--precision", metavar="NAME", help="Of the network's arithmetic: float32, tf32, bfloat16, ..."),
-        click.option("--max-reject-fraction", type=float, default=0.05, show_default=True,
-                     help="Fail when more than this part of the examples cannot be read."),
+        reject_option("Fail when more than this part of the examples cannot be read."),
     ]  # fmt: skip
     command = cloud_options(command)
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def reject_option(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds --max-reject-fraction, a part from 0 to 1."""
+    return click.option("--max-reject-fraction", type=float, default=0.05, show_default=True, callback=_part, help=text)
+
+
+def _part(_: click.Context, __: click.Parameter, value: float) -> float:
+    if not 0 <= value <= 1:  # also nan
+        raise click.BadParameter(f"{value:g}, expected a part of the examples, from 0 to 1")
+    return value
 
 
 def holdout_option(command: Callable[..., None]) -> Callable[..., None]:

@@ -123,7 +123,10 @@ def _plan(
 def _of_cloud(cloud: dict[str, Any]) -> str | None:
     """Returns Google's name of the accelerator that --gpu or --tpu asks for."""
     from pipelines.runners.accelerators import gpu, tpu
+    from visent.errors import UserError
 
+    if cloud["gpu"] and cloud["tpu"]:
+        raise UserError(f"--gpu {cloud['gpu']} and --tpu {cloud['tpu']}: a plan is for one or the other; leave one out")
     if cloud["gpu"]:
         return gpu(cloud["gpu"]).type
     return tpu(cloud["tpu"]).type if cloud["tpu"] else None

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipelines.commands.cloud import cloud_options, run_or_tell
-from pipelines.commands.common import quiet_log, report
+from pipelines.commands.common import quiet_log, reject_option, report
 from pipelines.sources.catalog import DATASETS, GENERAL
 from visent.errors import unknown
 
@@ -71,13 +71,7 @@ class SourceGroup(click.Group):
     help="With --retry-rejects: only what was rejected for this reason, or at this stage (list, read, decode, "
     "align); may be given several times.",
 )
-@click.option(
-    "--max-reject-fraction",
-    type=float,
-    default=0.05,
-    show_default=True,
-    help="With --retry-rejects: finish a dataset that was unfinished for its rejects when no more are left.",
-)
+@reject_option("With --retry-rejects: finish a dataset that was unfinished for its rejects when no more are left.")
 @cloud_options
 @click.pass_context
 def tokenize(
@@ -113,9 +107,17 @@ def tokenize(
             raise click.UsageError(
                 "--views-from and --retry-rejects work on datasets that are there; they take no source"
             )
+        if stray := _given(context):
+            raise click.UsageError(f"{stray[0]} stands before the source; give it after {context.invoked_subcommand!r}")
         return
     if views_from and retry_rejects:
         raise click.UsageError("give --views-from or --retry-rejects, one after the other")
+    if reasons and not retry_rejects:
+        raise click.UsageError("--reason chooses what --retry-rejects tries again: give that, too")
+    if dataset and not views_from:
+        raise click.UsageError("--dataset chooses one of the manifest of --views-from: give that, too")
+    if not views_from and not retry_rejects and (stray := _given(context)):
+        raise click.UsageError(f"{stray[0]} says how to run, but not on what: name a source, or --retry-rejects")
     beam = context.meta.get(BEAM, [])
     if views_from:
         _make_views(views_from, dataset, cloud, beam)
@@ -123,6 +125,13 @@ def tokenize(
         _retry(retry_rejects, reasons, max_reject_fraction, cloud, beam)
     else:
         click.echo(context.get_help())
+
+
+def _given(context: click.Context) -> list[str]:
+    """Returns the options that stand on the command line, before a source."""
+    command_line = click.core.ParameterSource.COMMANDLINE
+    return [param.opts[0] for param in context.command.params
+            if param.name and context.get_parameter_source(param.name) == command_line]  # fmt: skip
 
 
 def _retry(
@@ -144,7 +153,12 @@ def _make_views(manifest: str, dataset: str | None, cloud: dict[str, Any], beam:
     from pipelines.tokenize import tokenize_views
     from pipelines.views import wanted_views
 
-    for folder, views in wanted_views(manifest, dataset):
+    wanted = wanted_views(manifest, dataset)
+    if not wanted:
+        click.echo(
+            f"nothing to make: {manifest} reads every dataset in one view; `visent manifest balance` asks for more"
+        )
+    for folder, views in wanted:
         summary = run_or_tell(cloud, beam, folder, partial(tokenize_views, folder, views))
         if summary:
             report(summary)

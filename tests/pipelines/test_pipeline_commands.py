@@ -18,6 +18,8 @@ def call(*arguments: str | Path) -> Result:
 
 
 def error(result: Result) -> str:
+    if result.exit_code == 2:  # of a command line that makes no sense
+        return result.output.strip().splitlines()[-1]
     assert isinstance(result.exception, UserError), result.output
     return str(result.exception)
 
@@ -90,14 +92,21 @@ def test_views_from_a_manifest_are_made_for_the_datasets_that_ask_for_them(tmp_p
         (("pairs", "a=.", "a=.", "--out", "d"), "no new ROLE=FOLDER"),
         (("videos", "--root", ".", "--fps", "-1", "--out", "d"), "--fps"),
         (("webdataset", "--root", ".", "--out", "d"), "no tars"),
-        (("--views-from", "absent.toml",), "absent.toml"),
+        (("folder", ".", "--max-reject-fraction", "7", "--out", "d"), "expected a part of the examples, from 0 to 1"),
+        (("folder", ".", "--max-reject-fraction", "nan", "--out", "d"), "expected a part of the examples"),
+        (("--views-from", "absent.toml"), "absent.toml"),
+        (("--views-from", "absent.toml", "--reason", "decode"), "--reason chooses what --retry-rejects tries again"),
+        (("--reason", "decode"), "--reason chooses what --retry-rejects tries again"),
+        (("--dataset", "d"), "--dataset chooses one of the manifest of --views-from"),
+        (("--dry-run",), "--dry-run says how to run, but not on what"),
+        (("--workers", "2", "folder", ".", "--out", "d"), "--workers stands before the source"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_one_clear_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: str, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = ("--tokenizer", tiny) if arguments[0] != "--views-from" else ()
+    more = () if arguments[0].startswith("--") else ("--tokenizer", tiny)
     text = error(call(*arguments, *more))
     assert message in text
     assert "\n" not in text
