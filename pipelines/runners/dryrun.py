@@ -44,9 +44,8 @@ def _lines(
     yield from _plan(job, works, todo)
     yield ""
     yield "options"
-    for name, value in sorted(options.get_all_options(drop_default=True).items()):
-        if name != "dry_run":
-            yield f"  {name} = {value}"
+    given = sorted(options.get_all_options(drop_default=True).items())
+    yield from [f"  {name} = {value}" for name, value in given if name != "dry_run"] or ["  Beam's own"]
     described = describe(job, todo, digest, options)
     yield ""
     yield "graph"
@@ -65,7 +64,7 @@ def _plan(job: Job, works: Sequence[Work], todo: Sequence[Work]) -> Iterator[str
         "" if estimate is None else f", about {round(estimate * views * len(job.schema.roles)):,} images to encode"
     )
     yield f"plan: {len(todo):,} of {len(works):,} shards to make, {len(items):,} items of the source{pictures}"
-    yield f"  from {', '.join(f'{name}={root}' for name, root in job.source.roots.items())}"
+    yield f"  from {', '.join(f'{name}={root}' if name else root for name, root in job.source.roots.items())}"
     yield f"  with tokenizer {job.tokenizer} ({job.card.fingerprint})"
     yield f"  to {job.out}"
     yield from (f"    {work.file(job.format)}" for work in todo[:SHOWN])

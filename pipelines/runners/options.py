@@ -5,17 +5,20 @@ import contextlib
 import difflib
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from apache_beam.options.pipeline_options import (
     DirectOptions,
+    GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
     TestOptions,
 )
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from manifests import files
 from pipelines.annotate.annotators import model
@@ -29,6 +32,7 @@ LOCAL = (None, "DirectRunner")
 CPU_MACHINE = "n2-standard-8"
 DISK_GB = 50  # holds the image of a worker
 ACCELERATOR_DISK_GB = 100  # CUDA makes it larger
+REGION = r"[a-z]+-((north|south)?(east|west)?|central)\d+"
 _UNSEEN = "{what} is {path}, which Dataflow's workers cannot see: copy it to a bucket and give gs://..."
 
 
@@ -62,8 +66,20 @@ def arguments_at(place: Place, out: str) -> list[str]:
     if place.dry_run:
         wanted.append("--dry_run=true")
     arguments = [*wanted, *place.beam]  # what stands last counts
-    beam_options(arguments)
+    _check_values(beam_options(arguments))
     return arguments
+
+
+def _check_values(options: PipelineOptions) -> None:
+    """Refuses a project and a bucket that Beam would refuse; it looks for the bucket, which is left to the job.
+
+    Raises: `UserError`.
+    """
+    if options.view_as(StandardOptions).runner != DATAFLOW:
+        return
+    cloud, validator = options.view_as(GoogleCloudOptions), PipelineOptionsValidator(options, None)
+    if found := [*validator.validate_cloud_options(cloud), *validator.validate_gcs_path(cloud, "temp_location")]:
+        raise UserError(f"Beam refuses its options: {'; '.join(map(str, found))}")
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
@@ -125,7 +141,7 @@ def check_in_reach(job: Job, options: PipelineOptions) -> None:
     """
     if not is_dataflow(options):
         return  # clusters may share a file system
-    places = {"--out": job.out, **{f"source {name!r}": root for name, root in job.source.roots.items()}}
+    places = {"--out": job.out, **{f"source {name}".rstrip(): root for name, root in job.source.roots.items()}}
     if Path(job.tokenizer).is_absolute():  # as a job has it where it lies here; else it is a name, an id or a URL
         places["--tokenizer"] = job.tokenizer
     places |= {f"--annotate {name}": path for name in job.annotate if (path := model(name))}
@@ -144,6 +160,10 @@ def _dataflow(place: Place, out: str, given: set[str]) -> list[str]:
         raise UserError(_UNSEEN.format(what="--out", path=out))
     if place.gpu and place.tpu:
         raise UserError(f"--gpu {place.gpu} and --tpu {place.tpu}: a worker has one or the other; leave one out")
+    if place.region and not re.fullmatch(REGION, place.region):
+        raise UserError(f"--region {place.region} is none of Google Cloud's, such as europe-west4 or us-central1")
+    if place.temp_location and not place.temp_location.startswith("gs://"):
+        raise UserError(f"--temp-location is {place.temp_location}; Dataflow's files go to a bucket: give gs://...")
     kind = gpu(place.gpu) if place.gpu else tpu(place.tpu) if place.tpu else None
     if kind is None and place.devices_per_worker:
         raise UserError("--devices-per-worker counts GPUs or TPUs: give --gpu or --tpu, too")

@@ -87,6 +87,9 @@ def test_workers_are_processes_here_and_parallelism_on_flink() -> None:
     [
         ({"runner": "DataflowRuner"}, "unknown runner 'DataflowRuner': did you mean 'DataflowRunner'"),
         ({"runner": "DataflowRunner"}, "needs --project, --region"),
+        ({**DATAFLOW, "region": "europe-wset4"}, "--region europe-wset4 is none of Google Cloud's"),
+        ({**DATAFLOW, "temp_location": "/tmp/x"}, "Dataflow's files go to a bucket"),
+        ({**DATAFLOW, "project": "My Project"}, r"Invalid Project ID \(My Project\)"),
         ({**DATAFLOW, "gpu": "l5"}, "unknown GPU 'l5': did you mean 'l4'"),
         ({**DATAFLOW, "tpu": "v9"}, "unknown TPU 'v9'"),
         ({**DATAFLOW, "gpu": "l4", "tpu": "v5e"}, "leave one out"),
@@ -128,7 +131,7 @@ def test_paths_of_this_machine_are_refused_for_workers_on_others(tmp_path: Path,
         arguments_at(Place(**DATAFLOW), "corpus/d")  # type: ignore[arg-type]
     here = beam_options(arguments_at(Place(**DATAFLOW), OUT))  # type: ignore[arg-type]
     source = FolderSource(paths=(str(tmp_path / "in"),), items_per_unit=3)
-    with pytest.raises(UserError, match=r"source '' is .*/in, which Dataflow's"):
+    with pytest.raises(UserError, match=r"source is .*/in, which Dataflow's"):
         check_in_reach(Job(out=OUT, name="d", source=source), here)
     check_in_reach(Job(out=str(tmp_path), name="d", source=source, tokenizer=tiny), beam_options([]))
 
