@@ -11,6 +11,7 @@ from manifests.shards import ShardInfo
 from visent.errors import UserError
 
 FACTS_FILE = "dataset.json"
+BEGUN_FILE = "job.json"  # the job that makes a dataset writes it first, see `pipelines.job`
 NOT_IN_DIGEST = ("listing", "roots", "tokenizer", "models")  # what grows, and where things lie
 
 
@@ -142,7 +143,7 @@ def load_facts(folder: str) -> DatasetFacts:
     try:
         return DatasetFacts.from_json(files.read_json(files.join(folder, FACTS_FILE)))
     except (FileNotFoundError, NotADirectoryError) as error:
-        if not files.exists(folder):
+        if not files.exists(files.join(folder, BEGUN_FILE)):
             raise UserError(f"no dataset at {folder}: expected a folder that `visent tokenize` wrote") from error
         raise UserError(
             f"dataset {folder} is unfinished, it has no {FACTS_FILE}: run the same `visent tokenize` again; "

@@ -7,7 +7,7 @@ from typing import Any
 
 from manifests import files
 from pipelines.planning.simulation import Fleet, Outcome, simulate
-from visent.errors import UserError
+from visent.errors import UserError, said
 
 HOURLY = ("accelerators", "vCPUs", "memory", "disk")  # costs of a plan that grow with the hours
 EACH_SHARD = ("writes",)  # and with the number of shards
@@ -52,7 +52,8 @@ def load_saved(path: str) -> Saved:
     except FileNotFoundError as error:
         raise UserError(f"no plan at {path}: write one with `visent plan SOURCE --save {path}`") from error
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"{path} is no plan ({error!r}): write one with `visent plan SOURCE --save {path}`") from error
+        wrong = f"it lacks {error}" if isinstance(error, KeyError) else said(error)
+        raise UserError(f"{path} is no plan ({wrong}): write one with `visent plan SOURCE --save {path}`") from error
 
 
 def saved(plan: Mapping[str, Any]) -> Saved:

@@ -171,7 +171,7 @@ def test_clips_are_shown_frame_by_frame(tmp_path: Path, tiny: str) -> None:
 
 def test_the_command_refuses_what_makes_no_sense(made: Job, tmp_path: Path) -> None:
     for arguments, message in (
-        ([str(tmp_path), "--out", "r.html"], "is unfinished"),
+        ([str(tmp_path), "--out", "r.html"], "no dataset at"),
         ([made.out, "--out", str(tmp_path / "r.html"), "--rows", "0"], "--rows is 0, expected 1 or more"),
         ([made.out, "--out", "/proc/none/r.html"], "cannot make folder"),
     ):
