@@ -5,6 +5,7 @@ A file is put whole or not at all: object stores show an object when its upload 
 
 import base64
 import hashlib
+import logging
 import random
 import re
 import time
@@ -16,9 +17,11 @@ Result = TypeVar("Result")
 PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds, half as long to half as long again, before a call is tried once more
 CONNECT_SECONDS, READ_SECONDS = 30, 60  # without an answer, or without a further byte of one
 PATIENCE_SECONDS = 120.0  # no further try later than this: clients try several times by themselves, too
+SILENT_SECONDS = 10.0  # after this, a call that is tried again is spoken of
 RENAMED = ("file", "local", "sftp", "ssh", "smb", "hdfs", "webhdfs", "arrow_hdfs", "dbfs", "ftp")  # no object stores
 _CLIENTS = ("gcsfs", "s3fs", "aiohttp", "aiobotocore", "botocore", "requests", "urllib3", "google", "adlfs", "azure")
 _AGAIN = {408, 429, *range(500, 600)}
+_log = logging.getLogger(__name__)
 
 
 class StorageError(OSError):
@@ -50,6 +53,7 @@ def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("gs", "gcs"):
         import aiohttp
 
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs tracebacks of the errors that it raises
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
         return {"requests_timeout": limits, "use_listings_cache": False}
     if scheme in ("s3", "s3a"):
@@ -77,6 +81,8 @@ def patiently(call: Callable[[], Result]) -> Result:
             if pause is None or not _passes(error) or time.monotonic() - began > PATIENCE_SECONDS:
                 often = f", {tried} times in a row" if tried > 1 else ""
                 raise StorageError(f"{_first_line(error)}{often}") from error
+            if time.monotonic() - began > SILENT_SECONDS:
+                _log.warning("storage does not answer, trying again: %s", _first_line(error))
         time.sleep(pause * random.uniform(0.5, 1.5))  # so that workers do not come back all at once
     raise AssertionError("unreachable")
 

@@ -132,6 +132,18 @@ def test_a_server_that_says_nothing_is_given_up(served: Bucket, monkeypatch: pyt
     assert files.read_bytes(f"{served.url}/x/a.bin") == DATA
 
 
+def test_what_takes_long_is_spoken_of_in_one_line_and_the_client_logs_no_tracebacks(
+    google: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(storage, "SILENT_SECONDS", 0.0)
+    google.proxy.reset([Fault(kind="drop", operation="stat", most=None)])
+    with pytest.raises(UserError, match="in a row"):
+        files.read_bytes(f"{google.url}/x/a.bin")
+    said = [record.getMessage() for record in caplog.records if record.name in ("gcsfs", "visent.storage")]
+    assert len(said) == len(storage.PAUSES)
+    assert all("storage does not answer, trying again" in line and "\n" not in line for line in said)
+
+
 def test_a_bucket_that_is_not_there_is_said(served: Bucket) -> None:
     scheme = served.url.partition("://")[0]
     with pytest.raises(UserError, match="there is no bucket or folder to put it in"):
