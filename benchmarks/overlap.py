@@ -28,7 +28,7 @@ from manifests.schema import Row
 from manifests.shards import ShardWriter
 from pipelines.encoder import Encoder
 from pipelines.examples import squares
-from pipelines.job import Job, Work, list_units
+from pipelines.job import Job, Work, units_of
 from pipelines.meter import Meter
 from pipelines.sources.base import Example
 from pipelines.sources.folder import FolderSource
@@ -65,7 +65,11 @@ def measure(out: Path, source: Path, rate: float, run: Any, threads: int) -> dic
     out.mkdir(parents=True)
     listed = FolderSource(paths=(str(source),), items_per_unit=UNIT // threads)
     job = Job(out=str(out), name="overlap", source=listed, annotate=("edge",))
-    works, encoder, meter = [Work(unit=unit) for unit in list_units(job)[0]], sleeping(rate), Meter()
+    works, encoder, meter = (
+        [Work(unit=unit) for unit in units_of(job, job.source.listing()[0])],
+        sleeping(rate),
+        Meter(),
+    )
     began = time.perf_counter()
     run(job, works, encoder, meter)
     wall = time.perf_counter() - began

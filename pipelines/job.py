@@ -15,7 +15,7 @@ from pipelines.annotate.networks import Weights, weights
 from pipelines.augment import STANDARD, Augmentation
 from pipelines.examples import Look
 from pipelines.faults import Fault
-from pipelines.sources.base import Source, Unit, cut_into_units
+from pipelines.sources.base import Item, Source, Unit, cut_into_units
 from pipelines.sources.catalog import rebuild
 from tokenizer.card import PRETRAINED, TokenizerCard
 from tokenizer.load import load_card
@@ -134,10 +134,9 @@ class Work:
         return cls(unit=unit, views=(first, last), keys_sha256=fields["keys_sha256"], retry=retry)
 
 
-def list_units(job: Job) -> tuple[list[Unit], str]:
-    """Lists the source's units, with a note on files left out."""
-    items, note = job.source.listing()
-    return cut_into_units(items, job.source.items_per_unit, job.holdout), note
+def units_of(job: Job, items: Sequence[Item]) -> list[Unit]:
+    """Cuts what a source lists into the units of the first generation."""
+    return cut_into_units(items, job.source.items_per_unit, job.holdout)
 
 
 def configuration(job: Job) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipelines.job import Job, Work
+from pipelines.job import Job, Work, units_of
 from pipelines.planning.prices import Chip, Prices
 from pipelines.planning.probe import Probe, probe
 from pipelines.prefetch import cores
-from pipelines.sources.base import Unit, cut_into_units
+from pipelines.sources.base import Unit
 from visent.errors import UserError
 
 WRITES_PER_SHARD = 4  # objects: shard, receipt, its log at begin and end; lists of rejects are few
@@ -98,7 +98,7 @@ def make_plan(
         raise UserError(f"--accelerator {accelerator} is of a price file; give one with --prices, as docs/prices.toml")
     chip = prices.chip(accelerator) if prices and accelerator else None
     items, note = job.source.listing()
-    units = cut_into_units(items, job.source.items_per_unit, job.holdout)
+    units = units_of(job, items)
     found = probe(job, items, count, encode_seconds)
     amounts = _amounts(job, units, found, note, examples)
     return estimate(job.name, found, amounts, prices=prices, chip=chip, rate=rate)

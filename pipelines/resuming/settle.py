@@ -15,6 +15,7 @@ from pipelines.job import (
     check_version,
     configuration,
     difference,
+    units_of,
 )
 from pipelines.resuming.listing import (
     FOLDER,
@@ -66,7 +67,7 @@ def settle(job: Job, items: Sequence[Item]) -> Settled:
     current = begun["version"] == VERSION
     different = difference(begun, configuration(job)) if current else ["version"]
     if not any(name.endswith(SHARD_ENDINGS) for name in files.list_names(job.out)):
-        first = _first(job, items)
+        first = units_of(job, items)
         kept = not different and begun["listing"] == {"generations": [summary(first)]}
         return Settled(config=begun, units=first) if kept else _begin(job, items)
     check_version(job.out, begun)
@@ -92,12 +93,8 @@ def begun_config(folder: str) -> dict[str, Any] | None:
     return config
 
 
-def _first(job: Job, items: Sequence[Item]) -> list[Unit]:
-    return cut_into_units(items, job.source.items_per_unit, job.holdout)
-
-
 def _begin(job: Job, items: Sequence[Item]) -> Settled:
-    units = _first(job, items)
+    units = units_of(job, items)
     inputs = {"keys_sha256": keys_digest(units), "listing": {"generations": [summary(units)]}}
     return Settled(config={**configuration(job), **inputs}, units=units, new=units)
 
@@ -132,7 +129,7 @@ def units_and_change(job: Job, config: Mapping[str, Any], items: Sequence[Item])
     Raises: `UserError` when the list of the inputs is gone.
     """
     generations = config["listing"]["generations"]
-    first = _first(job, items)
+    first = units_of(job, items)
     if len(generations) == 1 and digest_of(first) == generations[0]["sha256"]:
         return first, Change(added=(), changed=(), removed=())
     units = all_units(job.out, config)

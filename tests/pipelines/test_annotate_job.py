@@ -24,7 +24,7 @@ from pipelines.augment import parse
 from pipelines.batches import IN_FLIGHT
 from pipelines.encoder import shared_encoder
 from pipelines.examples import Look, Squares, squares
-from pipelines.job import Job, Work, configuration, difference, job_from_facts, list_units
+from pipelines.job import Job, Work, configuration, difference, job_from_facts, units_of
 from pipelines.resuming.settle import record, settle
 from pipelines.sources.base import Example, Reject
 from pipelines.sources.dataset import DatasetSource
@@ -61,7 +61,7 @@ def job(tmp_path: Path, tiny: str, annotate: tuple[str, ...], out: str = "out", 
 def make(made: Job, views: tuple[int, int] = (0, 0)) -> list[dict[str, np.ndarray]]:
     """Makes the one shard; returns the codes of its rows, by role."""
     Path(made.out).mkdir(exist_ok=True)
-    (unit,), _ = list_units(made)
+    (unit,) = units_of(made, made.source.listing()[0])
     info: ShardInfo = tokenize_unit(made, Work(unit=unit, views=views), "digest", shared_encoder(made.tokenizer))
     return [dict(row.codes) for row in read_rows(f"{made.out}/{info.file}", made.schema)]
 

@@ -14,7 +14,7 @@ from made_media import picture_bytes, write_pictures
 
 from pipelines import rehearsal, worklog
 from pipelines.faults import Fault
-from pipelines.job import Job, Work, list_units
+from pipelines.job import Job, Work, units_of
 from pipelines.rehearsal import faults_of
 from pipelines.resuming.order import read_rejects
 from pipelines.runners.dofn import TokenizeUnit
@@ -44,7 +44,7 @@ def job(tmp_path: Path, tiny: str, *items: tuple[str, ...], name: str = "d", **o
 
 
 def work(made: Job) -> Work:
-    return Work(unit=list_units(made)[0][0])
+    return Work(unit=units_of(made, made.source.listing()[0])[0])
 
 
 def test_a_unit_without_a_fault_costs_one_child(tmp_path: Path, tiny: str) -> None:

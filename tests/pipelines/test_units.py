@@ -17,7 +17,7 @@ from manifests.dataset import config_digest
 from manifests.shards import ShardInfo, read_receipt, read_rows, receipt_name
 from pipelines.alone import alone
 from pipelines.encoder import shared_encoder
-from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, list_units
+from pipelines.job import JOB_FILE, Job, Work, configuration, difference, job_from_facts, units_of
 from pipelines.resuming.settle import record, settle
 from pipelines.sources.dataset import DatasetSource
 from pipelines.sources.folder import FolderSource
@@ -30,7 +30,7 @@ from visent.errors import UserError
 
 def make(job: Job, views: tuple[int, int] = (0, 0)) -> list[ShardInfo]:
     Path(job.out).mkdir(exist_ok=True)
-    units, _ = list_units(job)
+    units = units_of(job, job.source.listing()[0])
     return [tokenize_unit(job, Work(unit=unit, views=views), "digest", shared_encoder(job.tokenizer)) for unit in units]
 
 
@@ -144,7 +144,7 @@ def test_a_source_that_gives_other_keys_later_gets_no_receipt(tmp_path: Path, ti
     write_pictures(tmp_path / "in", 3)
     made = job(tmp_path, tiny)
     (original,) = make(made)
-    (unit,), _ = list_units(made)
+    (unit,) = units_of(made, made.source.listing()[0])
     (tmp_path / "in" / "001.png").write_bytes(b"")
     work = Work(unit=unit, views=(1, 2), keys_sha256=original.keys_sha256)
     with pytest.raises(UserError, match="no longer gives"):

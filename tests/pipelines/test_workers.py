@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from made_media import write_pictures
 
 from pipelines.encoder import shared_encoder
-from pipelines.job import Job, Work, list_units
+from pipelines.job import Job, Work, units_of
 from pipelines.meter import Clock, Meter
 from pipelines.runners.dofn import TokenizeUnit
 from pipelines.runners.logs import keep_quiet, tell
@@ -106,7 +106,7 @@ def test_all_devices_of_a_machine_are_used_and_give_the_same_codes(tiny: str) ->
 def run_in_beam(made: Job) -> dict[str, Any]:
     """Runs the units through Beam's local runner; returns its counters and distributions by name."""
     Path(made.out).mkdir()
-    works = [Work(unit=unit).to_json() for unit in list_units(made)[0]]
+    works = [Work(unit=unit).to_json() for unit in units_of(made, made.source.listing()[0])]
     pipeline = beam.Pipeline(runner=FnApiRunner())
     _ = pipeline | beam.Create(works) | beam.ParDo(TokenizeUnit(made, "digest", 0.0))
     result = pipeline.run()
@@ -148,7 +148,7 @@ def test_each_shard_has_a_log_that_tells_where_its_time_went(tmp_path: Path, tin
 def test_a_shard_that_fails_says_so_in_its_log(tmp_path: Path, tiny: str) -> None:
     write_pictures(tmp_path / "in", 2)
     made = job(tmp_path, tiny)
-    unit = list_units(made)[0][0]
+    unit = units_of(made, made.source.listing()[0])[0]
     Path(made.out).mkdir()
     worker = TokenizeUnit(made, "digest", 0.0)
     work = Work(unit=unit, views=(1, 1), keys_sha256="other")
