@@ -11,7 +11,7 @@ from manifests import files
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.shards import ShardInfo, read_rows, rejects_name
 from pipelines.contents import Contents, RoleContents
-from pipelines.reporting import plots as plots
+from pipelines.reporting import plots
 from pipelines.reporting.page import Page
 from pipelines.reporting.samples import Origin, Sample, origin, samples
 from pipelines.reporting.speed import speed

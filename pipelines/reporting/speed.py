@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pipelines.reporting import plots as plots
+from pipelines.reporting import plots
 from pipelines.reporting.page import Page
 from pipelines.worklog import ShardLog, Totals, add_up
 
