@@ -96,12 +96,14 @@ def _watched(job: Job, works: Sequence[Work], digest: str, options: PipelineOpti
     try:
         with crew() as folder:
             thread.start()
-            while thread.is_alive():
-                thread.join(POLL_SECONDS)
-                poll()
-                if dead := fallen(folder):
-                    dismiss(folder)
-                    raise death_of(dead, job, works)
+            try:
+                while thread.is_alive():
+                    thread.join(POLL_SECONDS)
+                    poll()
+                    if dead := fallen(folder):
+                        raise death_of(dead, job, works)
+            finally:
+                dismiss(folder)  # those that are left: after a death, or Ctrl-C that reached the command alone
     finally:
         if outcome or is_direct(options):  # else the job goes on elsewhere, and reads them
             take_back(job.out, names)

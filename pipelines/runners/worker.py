@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 
 from pipelines.runners.crew import enlist, leave
@@ -26,6 +27,7 @@ def _keep_to_own_cores() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all at once: no traceback of each
     enlist()  # first: from here on its death is noticed
     keep_quiet()
     _keep_to_own_cores()
