@@ -60,6 +60,7 @@ def settle(job: Job, items: Sequence[Item]) -> Settled:
     """
     begun = begun_config(job.out)
     if begun is None:
+        _refuse_file(job.out)
         others = [name for name in files.list_names(job.out) if not name.startswith(".") and name != FOLDER]
         if others:
             raise UserError(f"{job.out} holds other files ({', '.join(others[:3])}); choose a new folder for --out")
@@ -75,6 +76,18 @@ def settle(job: Job, items: Sequence[Item]) -> Settled:
         raise UserError(_listed(f"{job.out} was begun with another configuration", different,
                                 "use the same, or tokenize into another --out"))  # fmt: skip
     return _continued(job, {**begun, **{name: configuration(job)[name] for name in PLACES}}, items)
+
+
+def _refuse_file(out: str) -> None:
+    """Refuses an object of a bucket as the folder; of local folders the command line has seen to it."""
+    if not files.is_url(out):
+        return
+    try:
+        size, _ = files.entry_of(out)
+    except FileNotFoundError:
+        return
+    if size:  # some stores keep empty objects where a folder is
+        raise UserError(f"--out {out} is a file of {size:,} bytes; expected a folder: choose another name")
 
 
 def begun_config(folder: str) -> dict[str, Any] | None:

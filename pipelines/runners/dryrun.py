@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines.job import Job, Work, finished
 from pipelines.runners.handout import names_of
 from pipelines.runners.options import check_in_reach, is_dataflow, is_direct, is_dry
-from pipelines.runners.runner import add_steps, package
+from pipelines.runners.runner import add_steps, package, pipeline_for
 from visent.errors import UserError
 
 SHOWN = 5  # shards listed
@@ -87,8 +86,7 @@ def describe(job: Job, works: Sequence[Work], digest: str, options: PipelineOpti
     """
     check_in_reach(job, options)
     with package(options):
-        pipeline = beam.Pipeline(runner=None if is_direct(options) else options.view_as(StandardOptions).runner,
-                                 options=options)  # fmt: skip
+        pipeline = pipeline_for(options, None if is_direct(options) else options.view_as(StandardOptions).runner)
         add_steps(pipeline, job, names_of(works), digest, is_direct(options))
         if not is_dataflow(options):
             return Description(graph=pipeline.to_runner_api(), environment={})

@@ -32,6 +32,7 @@ LOCAL = (None, "DirectRunner")
 CPU_MACHINE = "n2-standard-8"
 DISK_GB = 50  # holds the image of a worker
 ACCELERATOR_DISK_GB = 100  # CUDA makes it larger
+ENDPOINT_SECONDS = 30.0  # in which a job server has to answer
 REGION = r"[a-z]+-((north|south)?(east|west)?|central)\d+"
 _UNSEEN = "{what} is {path}, which Dataflow's workers cannot see: copy it to a bucket and give gs://..."
 
@@ -148,6 +149,26 @@ def check_in_reach(job: Job, options: PipelineOptions) -> None:
     for what, path in places.items():
         if not files.is_url(path):
             raise UserError(_UNSEEN.format(what=what, path=path))
+
+
+def check_endpoint(options: PipelineOptions) -> None:
+    """Looks whether somebody answers at the job server that was named: Beam itself would wait for ever.
+
+    Raises: `UserError`.
+    """
+    endpoint = options.view_as(PortableOptions).job_endpoint
+    if not endpoint or endpoint == "embed":
+        return
+    import grpc
+
+    with grpc.insecure_channel(endpoint) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ENDPOINT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise UserError(
+                f"--job_endpoint {endpoint}: nobody answered for {ENDPOINT_SECONDS:.0f} s; expected the address of a "
+                "Beam job server (host:port): start it, or mend the address"
+            ) from None
 
 
 def _names(arguments: Sequence[str]) -> set[str]:

@@ -30,7 +30,7 @@ from pipelines.runners.dofn import TokenizeUnit
 from pipelines.runners.ending import WorkerDiedError, check_shards, death_of, ended, files_of, pictures_made
 from pipelines.runners.handout import hand_out, take_back, taken
 from pipelines.runners.logs import tell
-from pipelines.runners.options import check_in_reach, has_containers, is_direct, is_multi_processing
+from pipelines.runners.options import check_endpoint, check_in_reach, has_containers, is_direct, is_multi_processing
 from pipelines.runners.staging import setup_file
 from pipelines.worklog import Totals
 from visent.errors import UserError
@@ -58,6 +58,7 @@ def run(job: Job, works: Sequence[Work], digest: str, options: PipelineOptions, 
         UserError: a worker met something the user can fix, or shards are missing; finished ones stay.
     """
     check_in_reach(job, options)
+    check_endpoint(options)
     todo, in_vain = list(works), 0
     try:
         while True:
@@ -122,6 +123,17 @@ def _interrupted(options: PipelineOptions) -> str:
     )
 
 
+def pipeline_for(options: PipelineOptions, runner: Any) -> beam.Pipeline:
+    """Makes an empty pipeline.
+
+    Raises: `UserError` where Beam refuses its options.
+    """
+    try:
+        return beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:
+        raise UserError(f"Beam refuses its options: {' '.join(str(error).split())}") from None
+
+
 def add_steps(pipeline: beam.Pipeline, job: Job, names: Sequence[str], digest: str, here: bool) -> None:
     """Adds the three steps to a pipeline; `names` are the files that hold the works."""
     _ = (
@@ -136,7 +148,7 @@ def add_steps(pipeline: beam.Pipeline, job: Job, names: Sequence[str], digest: s
 def _run(job: Job, works: Sequence[Work], names: Sequence[str], digest: str, options: PipelineOptions) -> Ran:
     options = copy.deepcopy(options)  # what runs changes them
     with package(options):
-        pipeline = beam.Pipeline(runner=_runner(options), options=options)
+        pipeline = pipeline_for(options, _runner(options))
         add_steps(pipeline, job, names, digest, is_direct(options))
         result = ended(pipeline.run, job, works, options)
     counters, latest, errors = _metrics(result, is_direct(options))

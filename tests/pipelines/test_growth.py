@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_media import picture_bytes, write_pictures
 
+from manifests import files
 from manifests.dataset import load_facts
 from manifests.shards import read_keys, read_rows
 from pipelines.job import Job
@@ -215,3 +216,10 @@ def test_settling_writes_nothing(tmp_path: Path, tiny: str) -> None:
     assert not Path(made.out).exists()
     record(made, found)
     assert {path.name for path in Path(made.out).iterdir()} == {"job.json", "listing"}
+
+
+def test_an_object_of_a_bucket_is_no_folder_for_a_dataset(tmp_path: Path, tiny: str) -> None:
+    write_pictures(tmp_path / "in", 2)
+    files.write_bytes("memory://bucket/photo.png", b"pixels")
+    with pytest.raises(UserError, match=r"photo\.png is a file of 6 bytes; expected a folder"):
+        tokenize(job(tmp_path, tiny, out="memory://bucket/photo.png"))

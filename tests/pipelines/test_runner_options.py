@@ -1,16 +1,19 @@
 """What a job on other machines needs: filled in from few options, or refused with the reason."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from pipelines.job import Job, Work
+from pipelines.runners import options as runner_options
 from pipelines.runners.accelerators import GPUS, SHORT, TPUS, gpu, tpu
 from pipelines.runners.handout import MAX_BYTES, hand_out, names_of, take_back, taken
 from pipelines.runners.options import (
     Place,
     arguments_at,
     beam_options,
+    check_endpoint,
     check_in_reach,
     has_containers,
     is_dry,
@@ -151,3 +154,12 @@ def test_units_travel_in_files_of_a_mebibyte_and_come_back_in_order(tmp_path: Pa
     assert [Work.from_json(line) for name in names for line in taken(str(tmp_path), name)] == works
     take_back(str(tmp_path), names)
     assert not any((tmp_path / name).exists() for name in names)
+
+
+def test_a_job_server_that_nobody_runs_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_options, "ENDPOINT_SECONDS", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(UserError, match=f"--job_endpoint {address}: nobody answered .* start it, or mend the address"):
+        check_endpoint(beam_options(["--runner=PortableRunner", f"--job_endpoint={address}"]))
