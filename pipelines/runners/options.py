@@ -159,7 +159,7 @@ def check_endpoint(options: PipelineOptions) -> None:
     endpoint = options.view_as(PortableOptions).job_endpoint
     if not endpoint or endpoint == "embed":
         return
-    import grpc
+    import grpc  # type: ignore[import-untyped,unused-ignore]
 
     with grpc.insecure_channel(endpoint) as channel:
         try:
