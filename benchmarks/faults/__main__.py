@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -29,12 +29,11 @@ Results = dict[str, dict[str, int]]
 
 
 def main() -> None:
-    """Runs the campaign, prints its table and stores it; the exit status is 1 when anything went wrong."""
+    """Runs the campaign part by part; the exit status is 1 when anything went wrong."""
     options = _options()
     chosen = options.only.split(",")
     if "disks" in chosen:
         full_disk.in_namespace(["-m", "benchmarks.faults", *sys.argv[1:]])
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="visent-faults-") as folder:
         work = Path(folder)
         inputs = make_inputs(work / "inputs")
@@ -44,12 +43,19 @@ def main() -> None:
             "storage": lambda: storage.campaign(inputs, options.seed, options.mixed, _report),
             "fuzz": lambda: _fuzz(work, options),
         }
-        results = {name: parts[name]() for name in PARTS if name in chosen}
+        wrong = sum(_run(name, parts[name], options) for name in PARTS if name in chosen)
+    sys.exit(wrong > 0)
+
+
+def _run(name: str, part: Callable[[], Results], options: argparse.Namespace) -> int:
+    """Runs one part, shows and stores what it counted, and returns how often something went wrong."""
+    began = time.monotonic()
+    results = part()
     minutes = (time.monotonic() - began) / 60
-    faults = show(results)
+    wrong = show(name, results)
     if not options.dry:
-        machine.save("faults", {"seed": options.seed, "minutes": round(minutes, 1), **results})
-    sys.exit(faults > 0)
+        machine.save(f"faults_{name}", {"seed": options.seed, "minutes": round(minutes, 1), "wrong": wrong, **results})
+    return wrong
 
 
 def _options() -> argparse.Namespace:
@@ -100,17 +106,15 @@ def _plain(name: str) -> str:
     return "".join(character if character.isalnum() else "-" for character in name)
 
 
-def show(results: Mapping[str, Results]) -> int:
+def show(part: str, rows: Results) -> int:
     """Prints what was disturbed and what went wrong; returns how often."""
-    wrong = 0
-    for part, rows in results.items():
-        columns = list(next(iter(rows.values())))
-        table = Table(part, *(column.replace("_", " ") for column in columns))
-        for name, counts in rows.items():
-            table.add_row(name, *(str(counts[column]) for column in columns))
-            wrong += sum(counts.get(fault, 0) for fault in (*kills.FAULTS, *fuzz.BAD))
-        Console(width=None if os.isatty(1) else 160).print(table)
-    print(f"{wrong} things went wrong")
+    columns = list(next(iter(rows.values())))
+    table = Table(part, *(column.replace("_", " ") for column in columns))
+    for name, counts in rows.items():
+        table.add_row(name, *(str(counts.get(column, 0)) for column in columns))
+    Console(width=None if os.isatty(1) else 160).print(table)
+    wrong = sum(counts.get(fault, 0) for counts in rows.values() for fault in (*kills.FAULTS, *fuzz.BAD))
+    print(f"{part}: {wrong} things went wrong")
     return wrong
 
 
