@@ -244,6 +244,8 @@ class Checkpoints:
         except Exception as error:
             others = [other for other in self._manager.all_steps() if other != step]
             fix = f"remove that folder to go on from step {max(others)}" if others else "start in a new folder"
+            if files.is_url(self.folder):  # it may have been the answer that was wrong, not the file
+                fix = f"run the same command again; if that does not help, {fix}"
             raise UserError(f"checkpoint {self._path(step)} cannot be read ({_reason(error)}): {fix}") from error
 
 

@@ -92,7 +92,9 @@ def trials(scheme: Scheme, expected: Expected, seed: int, mixed: int) -> list[Tr
     chance = random.Random(f"{seed}/{scheme}")
     kinds: tuple[Any, ...] = ("mixed", "mixed, training") if expected.run else ("mixed",)
     for kind in kinds * mixed:
-        chosen.append(Trial(scheme=scheme, kind=kind, faults=tuple(each(RATE)), seed=chance.getrandbits(32)))
+        # orbax reads its own files and takes a short answer for the whole: the run stops with one line, each time
+        rules = [rule for rule in each(RATE) if kind == "mixed" or rule.kind != "short"]
+        chosen.append(Trial(scheme=scheme, kind=kind, faults=tuple(rules), seed=chance.getrandbits(32)))
     return chosen
 
 
