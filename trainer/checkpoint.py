@@ -278,7 +278,7 @@ def _reason(error: Exception) -> str:
 
 def _quiet() -> None:
     """Keeps what threads of orbax and tensorstore say of an error off the terminal: it is raised, and told once."""
-    for name in ("absl", "gcsfs"):
+    for name in ("absl", "gcsfs", "asyncio"):
         logging.getLogger(name).addFilter(_is_news)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _unraisable
@@ -293,7 +293,7 @@ def _unraisable(found: Any) -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     """Drops errors that are logged with tracebacks by several threads and raised too, and what is said of reading."""
     said = record.levelno >= logging.ERROR or "read only" in str(record.msg)
-    return not (said and ("orbax" in record.pathname or record.name == "gcsfs"))
+    return not (said and ("orbax" in record.pathname or record.name in ("gcsfs", "asyncio")))
 
 
 def _laid(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -22,7 +22,7 @@ from benchmarks import machine
 from benchmarks.faults import full_disk, fuzz, kills, storage
 from benchmarks.faults.scenarios import Inputs, make_inputs, scenarios
 
-PARTS = ("kills", "disks", "storage", "fuzz")
+PARTS = ("kills", "disks", "gs", "s3", "fuzz")
 CHILDREN = len(os.sched_getaffinity(0))  # that read broken files
 SECONDS_PER_FILE = 20.0
 Results = dict[str, dict[str, int]]
@@ -40,7 +40,8 @@ def main() -> None:
         parts: dict[str, Callable[[], Results]] = {
             "kills": lambda: _kills(inputs, work, options),
             "disks": lambda: _disks(inputs, work, options),
-            "storage": lambda: storage.campaign(inputs, options.seed, options.mixed, _report),
+            "gs": lambda: storage.campaign("gs", inputs, options.seed, options.mixed, _report),
+            "s3": lambda: storage.campaign("s3", inputs, options.seed, options.mixed, _report),
             "fuzz": lambda: _fuzz(work, options),
         }
         wrong = sum(_run(name, parts[name], options) for name in PARTS if name in chosen)

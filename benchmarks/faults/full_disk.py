@@ -16,6 +16,7 @@ from benchmarks.faults.kills import FAULTS, compare, undisturbed
 from benchmarks.faults.scenarios import ROOT, Scenario, half_shards
 
 PAGE = 4096
+SPARE = 40 * PAGE  # that a command may need for a while and give back
 ROOM = 256 << 20  # bytes of a disk that is large enough
 LIMIT_SECONDS = 180.0  # for a command that takes a few
 
@@ -31,7 +32,7 @@ def campaign(scenario: Scenario, work: Path, most: int, report: Callable[[str], 
         (disk / "run").mkdir()
         scenario.prepare(disk / "run")
         before = _used(disk)
-    pages = range(before // PAGE + 2, needed // PAGE + 1)
+    pages = range(before // PAGE + 2, max(needed, before + SPARE) // PAGE + 1)
     chosen = pages if len(pages) <= most else [pages[i * len(pages) // most] for i in range(most)]
     counts = Counter(disks=0, refused=0, commands=0, **dict.fromkeys(FAULTS, 0))
     for size in chosen:
@@ -83,7 +84,7 @@ def in_namespace(arguments: Sequence[str]) -> None:
         return
     if shutil.which("unshare") is None:
         raise SystemExit(
-            "full disks need root, or `unshare` of util-linux: leave them out with --only kills,storage,fuzz"
+            "full disks need root, or `unshare` of util-linux: leave them out with --only kills,gs,s3,fuzz"
         )
     os.execvp("unshare", ["unshare", "--user", "--map-root-user", "--mount", sys.executable, *arguments])
 

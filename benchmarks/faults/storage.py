@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from benchmarks.faults.buckets import Bucket, Scheme, bucket, here
 from benchmarks.faults.kills import FAULTS, compare
@@ -59,20 +59,21 @@ class Expected:
     operations: tuple[Operation, ...]
 
 
-def campaign(inputs: Inputs, seed: int, mixed: int, report: Callable[[str], None]) -> dict[str, dict[str, int]]:
+def campaign(
+    scheme: Scheme, inputs: Inputs, seed: int, mixed: int, report: Callable[[str], None]
+) -> dict[str, dict[str, int]]:
     """Runs all commands under every fault, `mixed` times under all of them together, and counts what went wrong."""
     results: dict[str, Counter[str]] = {}
-    for scheme in get_args(Scheme):
-        expected = undisturbed(inputs, scheme)
-        chosen = trials(scheme, expected, seed, mixed)
-        with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
-            running = {pool.submit(run, inputs, trial, expected): trial for trial in chosen}
-            for number, done in enumerate(as_completed(running), 1):
-                counts, complaints = done.result()
-                results.setdefault(f"{scheme}://, {running[done].kind}", _none()).update(counts)
-                report(f"{scheme}://: {number}/{len(chosen)} buckets")
-                for complaint in complaints:
-                    report(f"  {running[done]}: {complaint}")
+    expected = undisturbed(inputs, scheme)
+    chosen = trials(scheme, expected, seed, mixed)
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(run, inputs, trial, expected): trial for trial in chosen}
+        for number, done in enumerate(as_completed(running), 1):
+            counts, complaints = done.result()
+            results.setdefault(running[done].kind, _none()).update(counts)
+            report(f"{scheme}://: {number}/{len(chosen)} buckets")
+            for complaint in complaints:
+                report(f"  {running[done]}: {complaint}")
     return {name: dict(counts) for name, counts in results.items()}
 
 

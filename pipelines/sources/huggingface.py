@@ -246,8 +246,9 @@ def _may_name(root: str, path: str) -> bool:
     """Says whether a cell may name a file: one of its own folder; of a dataset on the hub, any that is not here."""
     if not root.startswith("/") and not places.is_url(root):
         return places.is_url(path) and not path.startswith(("file:", "local:"))
-    top, file = (text.rpartition("://")[2].strip("/") + "/" for text in (root, path))
-    return file.startswith(top) and ".." not in file.split("/")
+    tops = [root] if places.is_url(root) else [root, os.path.realpath(root)]  # the library resolves links
+    *above, file = (text.rpartition("://")[2].strip("/") + "/" for text in (*tops, path))
+    return file.startswith(tuple(above)) and ".." not in file.split("/")
 
 
 def _embedded(cell: Any, root: str) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import os
 import random
 from pathlib import Path
@@ -136,6 +137,7 @@ def test_what_takes_long_is_spoken_of_in_one_line_and_the_client_logs_no_traceba
     google: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(storage, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(logging.root.manager, "disable", 0)  # a command that ran here before may have asked for quiet
     google.proxy.reset([Fault(kind="drop", operation="stat", most=None)])
     with pytest.raises(UserError, match="in a row"):
         files.read_bytes(f"{google.url}/x/a.bin")

@@ -233,10 +233,12 @@ def test_rejects_are_summed_over_originals_only() -> None:
 
 
 def test_a_dataset_without_facts_is_called_unfinished(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match=r"no dataset at"):
+            load_facts(str(folder))
+    (tmp_path / "job.json").write_text("{}")
     with pytest.raises(UserError, match=r"run the same `visent tokenize` again"):
         load_facts(str(tmp_path))
-    with pytest.raises(UserError, match=r"no dataset at"):
-        load_facts(str(tmp_path / "absent"))
 
 
 def test_facts_of_another_schema_version_are_refused(tmp_path: Path) -> None:

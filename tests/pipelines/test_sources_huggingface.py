@@ -91,6 +91,14 @@ def test_pictures_in_folders_of_classes_are_streamed(tmp_path: Path) -> None:
     assert list(found.rejects.values()) == ["not-an-image"]
 
 
+def test_a_folder_behind_a_link_is_read_as_the_folder_itself(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "real", 1)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    found = read_all(HuggingFace(root=str(tmp_path / "link")))
+    assert len(found.examples) == 1
+    assert not found.rejects
+
+
 def test_the_real_photos_are_streamed_from_a_folder(samples: Path) -> None:
     found = read_all(HuggingFace(root=str(samples / "lol" / "eval15")))
     assert len(found.examples) == 10
