@@ -236,11 +236,19 @@ def stamp(path: str | Path) -> tuple[int, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        UserError: it cannot be asked for.
     """
     if is_url(path):
         with _reading(path):
             return int(storage.info(str(path))["size"] or 0), 0
-    status = Path(path).stat()
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:  # a part of the path is a file: all the same, nothing is there
+        raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {str(path)[:200]!r}: {error}; name another file") from error
     return status.st_size, status.st_mtime_ns
 
 

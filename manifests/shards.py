@@ -53,12 +53,14 @@ class ShardInfo:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "ShardInfo":
-        """Reads `to_json`'s form.
+    def from_json(cls, value: Any) -> "ShardInfo":
+        """Reads `to_json`'s form, whatever it is that somebody else wrote.
 
         Raises:
             UserError: fields are missing, unknown, or no such values; the file is none right in the folder.
         """
+        if not isinstance(value, Mapping):
+            raise UserError(f"a receipt is a list of names and values, this is {str(value)[:80]!r}; tokenize it again")
         if value.keys() != _FIELDS.keys():
             odd = sorted(value.keys() ^ _FIELDS.keys())
             raise UserError(f"receipt of {value.get('file')!r}: missing or unknown fields {odd}; tokenize it again")

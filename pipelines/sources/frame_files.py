@@ -71,9 +71,19 @@ def with_gaps(frames: Frames, first: int | None = None, last: int | None = None)
         return frames
     low = min(frames) if first is None else first
     high = max(frames) if last is None else last
+    check_span({low: {}, **frames, high: {}})
+    return {n: frames.get(n, {}) for n in range(low, high + 1)}
+
+
+def check_span(frames: Frames) -> None:
+    """Refuses numbers that are further apart than the frames of any video.
+
+    Raises:
+        FramesError: "missing-frames".
+    """
+    low, high = min(frames, default=0), max(frames, default=0)
     if high - low > LONGEST:
         raise FramesError("missing-frames", f"numbers from {low} to {high}, with {len(frames)} files")
-    return {n: frames.get(n, {}) for n in range(low, high + 1)}
 
 
 def annotated(frames: Frames, roles: Sequence[str]) -> Frames:

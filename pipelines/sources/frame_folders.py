@@ -8,7 +8,7 @@ from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.files import below, readable
-from pipelines.sources.frame_files import Frames, FramesError, numbered
+from pipelines.sources.frame_files import Frames, FramesError, check_span, numbered
 from pipelines.sources.frames import frame_clips, picked
 from pipelines.sources.video_clips import check_rate
 from pipelines.sources.video_frames import CLOCK_TOLERANCE
@@ -60,10 +60,12 @@ class FrameFolders(Dataset):
         """
         try:
             frames = keep(numbered(self.root, patterns))
+            check_span(frames)
         except FramesError as error:
             yield _video_reject(item, error)
             return
-        times = {n: (n - min(frames)) / rate for n in frames} if rate else None
+        first = min(frames, default=0)
+        times = {n: (n - first) / rate for n in frames} if rate else None
         yield from self.cut(item, frames, roles, times)
 
     def cut(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from manifests import files
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.lock import load_lock, resolve, write_lock
 from manifests.manifest import parse_text
@@ -141,3 +142,17 @@ def test_names_that_stay_below() -> None:
         assert not stays_below(name), name
     assert is_plain("train-00000-of-00002.parquet")
     assert not is_plain(".hidden")
+
+
+def test_a_receipt_that_is_a_list_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"a receipt is a list of names and values, this is '\[1\]'"):
+        ShardInfo.from_json([1])
+
+
+def test_a_path_through_a_file_or_without_end_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FileNotFoundError):
+        files.stamp(tmp_path / "file" / "shard.parquet")
+    for odd in ("a" * 5000, "a\0b"):
+        with pytest.raises(UserError, match="cannot read"):
+            files.stamp(tmp_path / odd)
