@@ -18,15 +18,11 @@ from typing import Any
 from manifests import canonical
 from visent import storage
 from visent.errors import UserError
+from visent.storage import is_url
 from visent.untrusted.documents import parse_json
 
 TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
-
-
-def is_url(path: str | Path) -> bool:
-    """Tells whether the path needs fsspec (`gs://...`, `s3://...`, `memory://...`)."""
-    return "://" in str(path)
 
 
 def join(base: str | Path, *parts: str) -> str:

@@ -91,3 +91,14 @@ def track(name: str, total: int | None = None, unit: str = "items") -> Iterator[
     )
     with Progress(*columns, console=console) as progress:
         yield _Bar(name, total, unit, progress)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in the two units that say it: `3 d 4 h`, `5 min 10 s`."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    left, parts = round(seconds), list[str]()
+    for unit, size in units:
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size:,} {unit}")
+            left %= size
+    return " ".join(parts[:2])

@@ -17,15 +17,11 @@ from typing import Any
 from visent import storage
 from visent.errors import UserError
 from visent.progress import track
+from visent.storage import is_url
 from visent.untrusted.names import stays_below
 
 AT_ONCE = 8  # files copied at the same time
 _urls: dict[str, str] = {}  # of the copies that this process made, for what it says
-
-
-def is_url(path: object) -> bool:
-    """Tells whether a path is a URL."""
-    return "://" in str(path)
 
 
 def staged(*, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Callable[[Callable[..., Any]], Any]:

@@ -24,6 +24,11 @@ _AGAIN = {408, 429, *range(500, 600)}
 _log = logging.getLogger(__name__)
 
 
+def is_url(path: object) -> bool:
+    """Tells whether a path needs fsspec (`gs://...`, `s3://...`, `memory://...`)."""
+    return "://" in str(path)
+
+
 class StorageError(OSError):
     """A call failed for good; its text says how often it was tried."""
 

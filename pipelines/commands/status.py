@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from visent.progress import duration
+
 if TYPE_CHECKING:
     from pipelines.status import Status, Working
 
@@ -84,16 +86,3 @@ def _working(what: str, shards: Sequence["Working"]) -> list[str]:
 
 def _more(listed: Sequence[object]) -> list[str]:
     return [f"... and {len(listed) - SHOWN:,} more"] if len(listed) > SHOWN else []
-
-
-def duration(seconds: float) -> str:
-    """Writes seconds as people say them.
-
-    >>> [duration(seconds) for seconds in (7, 130, 7500, 200_000)]
-    ['7 s', '2 min', '2.1 h', '2.3 days']
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"

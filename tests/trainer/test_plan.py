@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from trainer import machine, plan, recipes
-from trainer.commands.dry_run import duration
 from trainer.commands.train import train
 from trainer.config import ComputeConfig, ModelConfig
 from visent.errors import UserError
+from visent.progress import duration
 
 H200 = machine.of_chip("NVIDIA H200", 8)
 

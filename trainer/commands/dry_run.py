@@ -11,6 +11,7 @@ from trainer import estimates, plan
 from trainer.config import ModelConfig, RunConfig
 from trainer.machine import Machine
 from trainer.mesh import sizes
+from visent.progress import duration
 
 
 def show(config: RunConfig, machine: Machine, teacher: ModelConfig | None) -> None:
@@ -82,14 +83,3 @@ def _advice(planned: Mapping[str, plan.StagePlan]) -> list[str]:
         elif stage.without_remat:
             found.append(f"stage {name}: with {setting}={stage.without_remat} nothing is computed again")
     return found
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in the two units that say it: `3 d 4 h`, `5 min 10 s`."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    left, parts = round(seconds), list[str]()
-    for unit, size in units:
-        if left >= size or (unit == "s" and not parts):
-            parts.append(f"{left // size:,} {unit}")
-            left %= size
-    return " ".join(parts[:2])
