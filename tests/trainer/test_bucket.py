@@ -1,10 +1,8 @@
 """A run whose folder is a Google Cloud Storage bucket, of an emulator in this process."""
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +12,8 @@ import pytest
 
 from manifests import files
 
-emulator = pytest.importorskip("gcp_storage_emulator.server", reason="pip install -e '.[dev]'")
-from gcp_storage_emulator.exceptions import NotFound  # noqa: E402
-from gcp_storage_emulator.handlers import objects  # noqa: E402
+pytest.importorskip("gcp_storage_emulator.server", reason="pip install -e '.[dev]'")
+from benchmarks.faults import buckets
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--set", "model.hidden=32", "--set", "model.mlp=48", "--set", "model.heads=2", "--set", "model.layers=2",
@@ -31,33 +28,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def bucket():
     """The URL of a bucket, reachable through the environment by this process and those that it starts."""
-    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        address = f"http://127.0.0.1:{port}"
-        for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
-            patch.setenv(name, address)
-        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        patch.setenv("GOOGLE_CLOUD_PROJECT", "test")
-        patch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")  # nobody is asked for credentials
-        patch.setattr(objects, "download", _with_generation(objects.download))
-        server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
-        server.start()
-        yield "gs://bucket"
-        server.stop()
-
-
-def _with_generation(download):
-    """Google's answers name the generation of what they hold, and tensorstore relies on it; the emulator's do not."""
-
-    def answer(request, response, storage, *args, **kwargs):
-        place = (request.params["bucket_name"], request.params["object_id"])
-        with contextlib.suppress(NotFound):
-            response["x-goog-generation"] = storage.get_file_obj(*place)["generation"]
-        return download(request, response, storage, *args, **kwargs)
-
-    return answer
+    with buckets.bucket("gs") as served, buckets.here(served) as url:
+        yield url
 
 
 def start(manifest, out):
