@@ -154,7 +154,7 @@ def _pace(
     wall = statistics.mean(log.wall for log in looked_at)
     pictures = statistics.mean(log.pictures for log in looked_at)
     shards_left = max(left - len(running) / 2, 0.5)
-    return round(len(running) * pictures / wall, 2), round(shards_left * wall / min(len(running), max(left, 1)), 1)
+    return len(running) * pictures / wall, shards_left * wall / min(len(running), max(left, 1))
 
 
 def _state(
