@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 UNTRUSTED = {f"visent.untrusted.{name}" for name in ("arrays", "documents", "films", "names")}
-LEAVES = {f"visent.{name}" for name in ("errors", "progress", "staging", "storage", "untrusted")} | {
+LEAVES = {f"visent.{name}" for name in ("errors", "page", "progress", "staging", "storage", "untrusted")} | {
     "visent",
     *UNTRUSTED,
 }

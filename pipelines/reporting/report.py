@@ -12,13 +12,13 @@ from manifests.dataset import DatasetFacts, load_facts
 from manifests.shards import ShardInfo, read_rows, rejects_name
 from pipelines.contents import Contents, RoleContents
 from pipelines.reporting import plots
-from pipelines.reporting.page import Page
 from pipelines.reporting.samples import Origin, Sample, origin, samples
 from pipelines.reporting.speed import speed
 from pipelines.show import tokenizer_of
 from pipelines.worklog import ShardLog, read_logs
 from tokenizer.tokenizer import Tokenizer
 from visent.errors import UserError
+from visent.page import Page
 from visent.progress import track
 
 UNITS = ("kB", "MB", "GB", "TB")

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from pipelines.reporting import plots
-from pipelines.reporting.page import Page
 from pipelines.worklog import ShardLog, Totals, add_up
+from visent.page import Page
 
 SLOWEST = 5  # shards that are named
 WAITING = 0.8  # of the time: an encoder that works less is waited for
