@@ -1,0 +1,16 @@
+"""LVM's evaluation (Bai et al., 2023), as far as its figures are known: foreground segmentation, perplexity by task."""
+
+from trainer.protocols.delvm import FOLDS, foreground
+from trainer.protocols.part import Protocol
+
+
+def lvm() -> Protocol:
+    """Four splits of Pascal-5i with five pairs.
+
+    Five is what LVM's page says of its perplexity by task; of its foreground segmentation it says nothing: our reading.
+    """
+    return Protocol(
+        name="lvm",
+        about="LVM's foreground segmentation on Pascal-5i, with 5 pairs, and perplexity by task",
+        parts=tuple(foreground(fold, pairs=5) for fold in range(FOLDS)),
+    )
