@@ -86,7 +86,8 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
-    package_data={"tokenizer": ["pretrained/*/*"], "manifests": ["recipes/*.toml"], "visent": ["demo/*.toml"]},
+    package_data={"tokenizer": ["pretrained/*/*"], "manifests": ["recipes/*.toml"], "trainer": ["protocols/*.toml"],
+                  "visent": ["demo/*.toml"]},  # fmt: skip
     entry_points={"console_scripts": ["visent = visent.cli:main"]},
     install_requires=[
         "array_record>=0.8.1",

@@ -50,7 +50,10 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure of a part. `missing` says why there is none, and what would give one."""
+    """One figure of a part; overlaps are of 0..1. `missing` says why there is none, and what would give one.
+
+    `details` are what else the same counts say of "model" and "ceiling": IoU by class, say.
+    """
 
     name: FigureName
     network: NetworkFacts | None = None  # that it was made with; None where it needs none, or none was given
@@ -59,6 +62,7 @@ class Figure:
     real: Value | None = None  # of the real pixels, where the figure is not a comparison with them
     missing: str = ""
     warnings: tuple[str, ...] = ()
+    details: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in get_args(FigureName):
@@ -74,7 +78,7 @@ class PaperRow:
     part: str  # `Part.paper`
     model: str = ""  # "LVM-Lite 1B"
     figure: FigureName
-    value: float | None = None  # as printed there
+    value: float | None = None  # as printed there, overlaps in percent
     source: str = ""  # where it was read: page and table
 
 
@@ -220,7 +224,8 @@ def _row(data: Mapping[str, Any]) -> Row:
 def _figure(data: Mapping[str, Any]) -> Figure:
     values = {name: _value(data[name]) for name in ("model", "ceiling", "real")}
     network = data["network"] and NetworkFacts(**data["network"])
-    return Figure(**{**data, **values, "network": network, "warnings": tuple(data["warnings"])})
+    details = {who: {name: float(value) for name, value in of.items()} for who, of in data["details"].items()}
+    return Figure(**{**data, **values, "network": network, "warnings": tuple(data["warnings"]), "details": details})
 
 
 def _value(data: Mapping[str, Any] | None) -> Value | None:

@@ -1,0 +1,273 @@
+"""Evaluations as tables: the papers' rows, then the user's runs, then the ceiling; for a terminal and in Markdown."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trainer.protocols import papers
+from trainer.protocols.part import FigureName
+from trainer.protocols.results import Evaluation, Figure, Row, Value
+from visent.errors import UserError
+
+CEILING = "ceiling: the truth through the tokenizer"
+REAL = "the real pixels themselves"
+
+
+class Shown(NamedTuple):
+    """How a figure is printed."""
+
+    title: str
+    digits: int
+    times: float = 1.0  # 100 for percent
+    direction: str = "↑"  # where better is
+
+
+FIGURES: Mapping[FigureName, Shown] = {
+    "fid": Shown("FID", 2, direction="↓"),
+    "is": Shown("IS", 2),
+    "fvd": Shown("FVD", 1, direction="↓"),
+    "clip-is": Shown("clip IS", 2),
+    "miou": Shown("mIoU %", 2, times=100),
+    "foreground-miou": Shown("foreground mIoU %", 2, times=100),
+    "psnr": Shown("PSNR dB", 2),
+    "ssim": Shown("SSIM", 4),
+}
+
+
+@dataclass(kw_only=True)
+class Grid:
+    """A table in words; `below` are its footnotes."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    words: int = 1  # columns of text, before those of numbers
+    below: list[str] = field(default_factory=list)
+
+
+class Column(NamedTuple):
+    """A figure made with the papers' network or without one, or one of another network by its label."""
+
+    figure: FigureName
+    other: str = ""
+
+
+class Notes:
+    """Footnotes in the order of their first mark; equal ones have one number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def mark(self, *texts: str) -> str:
+        """Returns the marks of some texts."""
+        return "".join(f" [{self._numbers.setdefault(text, len(self._numbers) + 1)}]" for text in texts if text)
+
+    def lines(self) -> list[str]:
+        """Returns the footnotes."""
+        return [f"[{number}] {text}" for text, number in self._numbers.items()]
+
+
+def check_same_protocol(evaluations: Sequence[Evaluation]) -> None:
+    """Raises a `UserError` where evaluations do not belong into one table."""
+    names = {each.protocol for each in evaluations}
+    if len(names) > 1:
+        raise UserError(f"evaluations by protocols {', '.join(sorted(names))} make no table: compare those of one")
+
+
+def in_words(name: FigureName, value: Value | float | None) -> str:
+    """Returns a figure as it is printed, "-" where there is none."""
+    if value is None:
+        return "-"
+    shown, spread = FIGURES[name], None
+    if isinstance(value, Value):
+        value, spread = value.value, value.spread
+    text = f"{shown.times * value:.{shown.digits}f}" if math.isfinite(value) else str(value)
+    return text if spread is None else f"{text} ± {shown.times * spread:.{shown.digits}f}"
+
+
+def parts(evaluations: Sequence[Evaluation]) -> list[Grid]:
+    """Returns the protocol's tables, one for parts of the same figures: papers, runs, ceiling and real pixels."""
+    check_same_protocol(evaluations)
+    by_name: dict[str, list[tuple[Evaluation, Row]]] = {}
+    for each in evaluations:
+        for row in each.rows:
+            by_name.setdefault(row.part.name, []).append((each, row))
+    grids = []
+    for _, group in groupby(by_name.values(), key=lambda found: found[0][1].part.figures):
+        grids.append(_grid(list(group)))
+    return grids
+
+
+def _grid(group: list[list[tuple[Evaluation, Row]]]) -> Grid:
+    columns = _columns([row for found in group for _, row in found])
+    networks = [f.network for found in group for _, row in found for f in row.figures if f.network]
+    labels = {network.slot: network.label for network in networks if network.same_as_papers != "no"}
+    notes = Notes()
+    heads = [_head(column, labels) for column in columns]
+    grid = Grid(title=", ".join(FIGURES[name].title for name in group[0][0][1].part.figures),
+                head=["part", "", "samples", *heads], words=2)  # fmt: skip
+    for found in group:
+        lines = [*_papers(found[0][1], columns, notes), *_runs(found, columns, notes), *_others(found, columns)]
+        for number, line in enumerate(lines):
+            grid.rows.append(["" if number else found[0][1].part.name, *line])
+    grid.below = notes.lines()
+    return grid
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    others: dict[FigureName, dict[str, None]] = {}
+    for row in rows:
+        for figure in row.figures:
+            if figure.network is not None and figure.network.same_as_papers == "no":
+                others.setdefault(figure.name, {})[figure.network.label] = None
+    return [column for name in rows[0].part.figures
+            for column in (Column(name), *(Column(name, other) for other in others.get(name, ())))]  # fmt: skip
+
+
+def _head(column: Column, labels: Mapping[str, str]) -> str:
+    shown = FIGURES[column.figure]
+    if column.other:
+        return f"{shown.title}-like {shown.direction} {column.other}"
+    slot = {"fid": "images", "is": "images", "fvd": "clips", "clip-is": "actions"}.get(column.figure, "")
+    return f"{shown.title} {shown.direction} {labels.get(slot, '')}".rstrip()
+
+
+def _papers(row: Row, columns: Sequence[Column], notes: Notes) -> list[list[str]]:
+    """Returns a line for each model of each paper; where a figure was read stands below."""
+    lines = []
+    for paper, model in dict.fromkeys((found.paper, found.model) for found in row.papers):
+        cells = []
+        for column in columns:
+            found = [p for p in row.papers if (p.paper, p.model, p.figure) == (paper, model, column.figure)]
+            if column.other or not found:
+                cells.append("")
+                continue
+            last = found[-1]
+            text = "-" if last.value is None else f"{last.value:g}"
+            read = f"{paper}: {last.source}" if last.source else ""
+            cells.append(text + notes.mark(papers.MISSING if last.value is None else read))
+        lines.append([f"{paper} {f'({model})' if model else ''}".rstrip(), "", *cells])
+    return lines
+
+
+def _runs(found: list[tuple[Evaluation, Row]], columns: Sequence[Column], notes: Notes) -> list[list[str]]:
+    lines = []
+    digests = {row.cases_digest for _, row in found if row.cases_digest}
+    for each, row in found:
+        cells = [_own(row, column, notes) for column in columns]
+        other = "runs were judged on other samples of this part, so their figures do not compare"
+        marks = notes.mark(row.not_run, *row.warnings, *row.notes, other if len(digests) > 1 else "")
+        lines.append([each.title + marks, f"{row.samples:,}" if row.samples else "", *cells])
+    return lines
+
+
+def _own(row: Row, column: Column, notes: Notes) -> str:
+    for figure in row.figures:
+        if figure.name == column.figure and _other(figure) == column.other:
+            return in_words(figure.name, figure.model) + notes.mark(figure.missing, *figure.warnings)
+    return ""
+
+
+def _other(figure: Figure) -> str:
+    return figure.network.label if figure.network is not None and figure.network.same_as_papers == "no" else ""
+
+
+def _others(found: list[tuple[Evaluation, Row]], columns: Sequence[Column]) -> list[list[str]]:
+    """Returns the ceiling and the real pixels' figures; runs that share them share a line."""
+    lines: dict[tuple[str, ...], None] = {}
+    for title, name in ((CEILING, "ceiling"), (REAL, "real")):
+        for _, row in found:
+            cells = []
+            for column in columns:
+                values = [getattr(f, name) for f in row.figures if (f.name, _other(f)) == tuple(column)]
+                cells.append(in_words(column.figure, values[0]) if values and values[0] is not None else "")
+            if any(cells):
+                lines[(title, "", *cells)] = None
+    return [list(line) for line in lines]
+
+
+def tokens(evaluation: Evaluation) -> list[Grid]:
+    """Returns loss, accuracy and perplexity of the tasks of each stage."""
+    grids = []
+    for stage, found in evaluation.tokens.get("stages", {}).items():
+        grid = Grid(title=f"Tokens, stage {stage}", head=["task", "sentences", "loss", "perplexity", "accuracy %"])
+        for task, score in found["per_task"].items():
+            figures = (f"{score['loss']:.4f}", f"{float(score['perplexity']):,.2f}", f"{100 * score['accuracy']:.2f}")
+            grid.rows.append([task, f"{score['sentences']:,}", *figures])
+        grid.rows += [[task, "no held-out rows", "-", "-", "-"] for task in found["without_rows"]]
+        grids.append(grid)
+    return grids
+
+
+def seconds(evaluation: Evaluation) -> list[Grid]:
+    """Returns where the time went, part by part."""
+    stages = list(dict.fromkeys(stage for row in evaluation.rows for stage in row.seconds))
+    if not stages:
+        return []
+    grid = Grid(title="Seconds", head=["part", *stages])
+    for row in evaluation.rows:
+        if row.seconds:
+            grid.rows.append([row.part.name, *(f"{row.seconds.get(stage, 0.0):.1f}" for stage in stages)])
+    return [grid]
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Returns what figures are functions of, as (name, value)."""
+    samplings = {row.part.sampling for row in evaluation.rows}
+    sampling = "; ".join(f"top-k {s.top_k}, temperature {s.temperature:g}, seed {s.seed}" for s in samplings)
+    networks = [(f"network for {n.slot}", f"{n.label}, sha256 {n.sha256}, {n.where}") for n in evaluation.networks]
+    return [
+        ("run", f"{evaluation.run}, step {evaluation.step}"),
+        ("model", f"{evaluation.model}, {evaluation.parameters:,} parameters, recipe {evaluation.recipe}"),
+        ("trained on what it is judged on", "yes: fine-tuned" if evaluation.fine_tuned else "no: zero-shot"),
+        ("weights", evaluation.weights_digest),
+        ("lock", evaluation.lock_digest),
+        ("tokenizer", f"{evaluation.tokenizer} ({evaluation.fingerprint})"),
+        ("sampling", sampling or "nothing was generated"),
+        *networks,
+        ("versions", ", ".join(f"{name} {value}" for name, value in evaluation.versions.items())),
+    ]
+
+
+def markdown(evaluations: Sequence[Evaluation], more: Iterable[Grid] = ()) -> str:
+    """Returns the tables of one or several evaluations by one protocol as Markdown."""
+    first = evaluations[0]
+    lines = [f"# {first.protocol}", "", first.about, ""]
+    for grid in [*parts(evaluations), *(grid for each in evaluations for grid in tokens(each)), *more]:
+        lines += _markdown(grid)
+    for each in evaluations:
+        lines += [f"## {each.title}", "", *(f"- {name}: {value}" for name, value in facts(each)), ""]
+        lines += [*(f"- {note}" for note in each.notes), *([""] if each.notes else [])]
+    return "\n".join(lines)
+
+
+def _markdown(grid: Grid) -> list[str]:
+    rule = ["---"] * grid.words + ["---:"] * (len(grid.head) - grid.words)
+    lines = [_line(grid.head), _line(rule), *map(_line, grid.rows)]
+    return [f"## {grid.title}", "", *lines, "", *(f"- {note}" for note in grid.below), *([""] if grid.below else [])]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def show(console: Console, grids: Iterable[Grid]) -> None:
+    """Prints tables to a terminal."""
+    plain: Mapping[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
+    for grid in grids:
+        table = Table(**plain)
+        for number, name in enumerate(grid.head):
+            table.add_column(Text(name), justify="left" if number < grid.words else "right", overflow="fold")
+        for row in grid.rows:
+            table.add_row(*map(Text, row))
+        console.print(Text(grid.title, style="bold"))
+        console.print(table)
+        for note in grid.below:
+            console.print(Text(note))
+        console.print()
