@@ -1,6 +1,7 @@
 """How good a tokenizer is: PSNR and SSIM of round trips, and how evenly the codebook is used."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -46,35 +47,46 @@ def ssim(a: UInt8[np.ndarray, "n h w 3"], b: UInt8[np.ndarray, "n h w 3"]) -> Fl
     """
     if min(a.shape[1:3]) < WINDOW:
         return np.full(len(a), np.nan)
-    return np.asarray(_ssim(a, b, _windows(a.shape[1]), _windows(a.shape[2])), np.float64)
+    return np.asarray(_ssim(a, b), np.float64)
 
 
 @jax.jit
-def _ssim(
-    a: UInt8[Array, "n h w 3"], b: UInt8[Array, "n h w 3"], down: Float32[Array, "i h"], across: Float32[Array, "j w"]
-) -> Float32[Array, "n"]:
-    # Around mid-grey the squares are small, so that float32 suffices for their differences.
-    x, y = (jnp.moveaxis(images, 3, 1).astype(jnp.float32) - 128 for images in (a, b))
-    with jax.default_matmul_precision("highest"):
-        mean_x, mean_y, squares, products = (down @ values @ across.T for values in (x, y, x * x + y * y, x * y))
-    covariance = products - mean_x * mean_y
-    variances = squares - mean_x**2 - mean_y**2
-    mean_x, mean_y = mean_x + 128, mean_y + 128
+def _ssim(a: UInt8[Array, "n h w 3"], b: UInt8[Array, "n h w 3"]) -> Float32[Array, "n"]:
+    x, y = (images.astype(jnp.float32) for images in (a, b))
+    nothing = jnp.zeros_like(x)
+    mean_x, mean_y, variances, covariance = _windowed(1, *_windowed(2, x, y, nothing, nothing))
     c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
     return similarity.mean(axis=(1, 2, 3))
 
 
-@functools.lru_cache(maxsize=8)
-def _windows(length: int) -> Float32[np.ndarray, "k n"]:
-    """Returns the matrix whose product is the Gaussian mean of every whole window along one side."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
-    matrix = np.zeros((length - WINDOW + 1, length), np.float32)
-    for start in range(len(matrix)):
-        matrix[start, start : start + WINDOW] = weights / weights.sum()
-    return matrix
+def _windowed(axis: int, x: Array, y: Array, variances: Array, covariance: Array) -> tuple[Array, Array, Array, Array]:
+    """Returns Gaussian means, sum of variances, and covariance of every whole window along one side.
+
+    Those of the other side are taken in: the variance of all is the mean of the variances and the variance of the
+    means. Taken from deviations, not as differences of squares, it keeps its digits in float32 also in bright parts.
+    """
+
+    def mean(values: Callable[[int], Array]) -> Array:
+        return functools.reduce(jnp.add, (weight * values(place) for place, weight in enumerate(_WEIGHTS)))
+
+    def at(values: Array, place: int) -> Array:
+        return jax.lax.slice_in_dim(values, place, values.shape[axis] - WINDOW + 1 + place, axis=axis)
+
+    means = tuple(mean(functools.partial(at, values)) for values in (x, y))
+    mean_x, mean_y = jax.lax.optimization_barrier(means)  # or XLA computes them again for each of the 11 places
+    squares = mean(lambda place: at(variances, place) + (at(x, place) - mean_x) ** 2 + (at(y, place) - mean_y) ** 2)
+    products = mean(lambda place: at(covariance, place) + (at(x, place) - mean_x) * (at(y, place) - mean_y))
+    return jax.lax.optimization_barrier((mean_x, mean_y, squares, products))
+
+
+def _gaussian() -> list[float]:
+    weights = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * SIGMA**2))
+    return [float(weight) for weight in weights / weights.sum()]
+
+
+_WEIGHTS = _gaussian()
 
 
 def entropy(counts: Int64[np.ndarray, "k"]) -> float:
