@@ -27,7 +27,7 @@ def batched(
 
     @functools.cache
     def compiled() -> tuple[Callable[[Any], Any], int]:
-        return on_all_devices(function, (weights,), batch)
+        return on_all_devices(function, (jax.device_put(weights),), batch)
 
     def run(pixels: Pixels) -> Outputs:
         call, size = compiled()
