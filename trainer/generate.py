@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Key, UInt16, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt16, UInt32, UInt64
 
 from trainer import decoding
 from trainer import model as llama
@@ -42,6 +42,13 @@ class Sampling:
             raise UserError(f"--seed is {self.seed}: expected 0 up to 2**32 - 1")
 
 
+class Batch(NamedTuple):
+    """Sentences that are continued together."""
+
+    prompts: UInt16[np.ndarray, "b p"]
+    words: UInt32[np.ndarray, "b w"]  # of each one's number; with the seed they make its random key
+
+
 class Draw(NamedTuple):
     """How the codes of some sentences are drawn: a key for each, the others for all."""
 
@@ -58,6 +65,7 @@ def generate(
     sampling: Sampling,
     done: Callable[[int], object] = lambda count: None,
     *,
+    numbers: UInt64[np.ndarray, " n"] | None = None,
     batch: int | None = None,
     precision: Precision = "auto",
     devices: Sequence[jax.Device] | None = None,
@@ -66,44 +74,90 @@ def generate(
 
     `batch` sentences are decoded together on each of `devices` (this host's, unless told otherwise); a last batch that
     is not full is computed as if it were. `done` is told after each batch how many more rows are finished.
-    Row i is a function of the weights, its prompt, the sampling and i, not of how many rows or devices there are.
-    Another `batch` may round sums otherwise, as every shape of a product does.
+    Row i is a function of the weights, its prompt, the sampling and i, not of how many rows or devices there are; with
+    `numbers` it is one of its number, which stands for i. Another `batch` may round sums otherwise, as every shape of
+    a product does.
 
     Raises:
         UserError: `batch` is not positive, or prompts are empty and no token begins the model's sentences.
     """
-    size = _usual_batch() if batch is None else batch
-    if size < 1:
-        raise UserError(f"--batch is {size}: expected 1 or more")
-    if config.begin is None and not prompts.shape[1]:
-        raise UserError(f"no token begins the sentences of model {config.name}: give it at least one image as prompt")
+    size = batch_size(batch)
+    check_prompts(config, prompts.shape[1])
     result = np.empty((len(prompts), new_tokens), np.uint16)
     if not new_tokens:
         return result
-    compute = ComputeConfig(precision=precision, attention="blocked", remat="none")  # plain XLA, for prompts
+    words = np.arange(len(prompts), dtype=np.uint32)[:, None] if numbers is None else words_of(numbers)
     starts = range(0, len(prompts), size)
-    decoders = _decoders(params, config, compute, (devices or jax.local_devices())[: len(starts)])
-    running: deque[tuple[int, Array]] = deque()
-
-    def collect() -> None:
-        start, codes = running.popleft()
-        part = result[start : start + size]
-        part[:] = np.asarray(codes)[: len(part)]
-        done(len(part))
-
-    for start, decoder in zip(starts, _around(decoders), strict=False):
-        part = prompts[start : start + size]
-        padded = np.pad(part, ((0, size - len(part)), (0, 0))).astype(np.int32)
-        running.append((start, decoder.run(padded, new_tokens, sampling, start)))
-        if len(running) > len(decoders):
-            collect()
-    while running:
-        collect()
+    parts = [Batch(prompts[i : i + size], words[i : i + size]) for i in starts]
+    found = continued(params, config, parts, new_tokens, sampling, batch=size, precision=precision, devices=devices)
+    for start, codes in zip(starts, found, strict=True):
+        result[start : start + size] = codes
+        done(len(codes))
     return result
 
 
-def _usual_batch() -> int:
-    return CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
+def continued(
+    params: llama.Params,
+    config: ModelConfig,
+    batches: Sequence[Batch],
+    new_tokens: int,
+    sampling: Sampling,
+    *,
+    batch: int,
+    precision: Precision = "auto",
+    devices: Sequence[jax.Device] | None = None,
+) -> Iterator[UInt16[np.ndarray, "b new"]]:
+    """Yields in order the codes that continue the prompts of each batch, at most `batch` in one, as `generate` does.
+
+    Every device has a batch ahead of the one it works on, so that what the caller does with one costs no time.
+    """
+    compute = ComputeConfig(precision=precision, attention="blocked", remat="none")  # plain XLA, for prompts
+    decoders = _decoders(params, config, compute, (devices or jax.local_devices())[: len(batches)])
+    running: deque[tuple[int, Array]] = deque()
+    for part, decoder in zip(batches, _around(decoders), strict=False):
+        running.append((len(part.prompts), decoder.run(_filled(part, batch), new_tokens, sampling)))
+        if len(running) == 2 * len(decoders):
+            yield _fetched(*running.popleft())
+    while running:
+        yield _fetched(*running.popleft())
+
+
+def batch_size(batch: int | None) -> int:
+    """Returns how many sentences are decoded together where `batch` were asked for.
+
+    Raises:
+        UserError: it is not positive.
+    """
+    if batch is None:
+        return CPU_BATCH if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
+    if batch < 1:
+        raise UserError(f"--batch is {batch}: expected 1 or more")
+    return batch
+
+
+def words_of(numbers: UInt64[np.ndarray, " n"]) -> UInt32[np.ndarray, "n 2"]:
+    """Returns the high and the low half of numbers, as random keys take them."""
+    return np.stack((numbers >> np.uint64(32), numbers & np.uint64(0xFFFFFFFF)), axis=-1).astype(np.uint32)
+
+
+def check_prompts(config: ModelConfig, tokens: int) -> None:
+    """Checks that sentences of a model can begin with a prompt of so many tokens.
+
+    Raises:
+        UserError: there is none, and no token begins the model's sentences.
+    """
+    if config.begin is None and not tokens:
+        raise UserError(f"no token begins the sentences of model {config.name}: give it at least one image as prompt")
+
+
+def _filled(part: Batch, size: int) -> Batch:
+    """Returns a batch of `size`: what lacks are sentences of zeros, whose codes nobody looks at."""
+    lacks = (0, size - len(part.prompts))
+    return Batch(np.pad(part.prompts, (lacks, (0, 0))), np.pad(part.words, (lacks, (0, 0))))
+
+
+def _fetched(count: int, codes: Array) -> UInt16[np.ndarray, "b new"]:
+    return np.asarray(codes)[:count].astype(np.uint16)
 
 
 def _around(decoders: Sequence["_Decoder"]) -> Iterator["_Decoder"]:
@@ -122,13 +176,14 @@ class _Decoder:
         with jax.set_mesh(self.mesh):
             self.weights = _prepare(graph, self.params)
 
-    def run(self, prompts: Int[np.ndarray, "b p"], new: int, sampling: Sampling, first_row: int) -> Int[Array, "b new"]:
-        """Begins to continue the prompts of rows from `first_row` on; returns codes that may still be computed."""
-        rows = np.arange(first_row, first_row + len(prompts))
+    def run(self, part: Batch, new: int, sampling: Sampling) -> Int[Array, "b new"]:
+        """Begins to continue the prompts of a batch; returns codes that may still be computed."""
         begin = [] if self.config.begin is None else [self.config.begin]
+        prompts = part.prompts.astype(np.int32)
         start = np.pad(prompts, ((0, 0), (len(begin), 0)), constant_values=begin[0] if begin else 0)
+        top_k, temperature = np.int32(sampling.top_k), np.float32(sampling.temperature)
         with jax.default_device(self.device), jax.set_mesh(self.mesh):
-            draw = _draw(np.uint32(sampling.seed), rows, np.int32(sampling.top_k), np.float32(sampling.temperature))
+            draw = _draw(np.uint32(sampling.seed), part.words, top_k, temperature)
             code, cache = _begin(self.graph, self.params, self.weights.head, jnp.asarray(start), draw)
             parts, position = [code[:, None]], start.shape[1]
             for length in lengths(position, new):
@@ -214,10 +269,17 @@ def _go_on(
 
 @jax.jit
 def _draw(
-    seed: UInt32[Array, ""], rows: Int[Array, " b"], top_k: Int[Array, ""], temperature: Float[Array, ""]
+    seed: UInt32[Array, ""], words: UInt32[Array, "b w"], top_k: Int[Array, ""], temperature: Float[Array, ""]
 ) -> Draw:
-    """Returns how the codes of sentences are drawn, each with a key from (seed, number of its row)."""
-    return Draw(jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(rows), top_k, temperature)
+    """Returns how the codes of sentences are drawn, each with a key from the seed and its words."""
+
+    def key(own: UInt32[Array, " w"]) -> Key[Array, ""]:
+        made = jax.random.key(seed)
+        for word in own:
+            made = jax.random.fold_in(made, word)
+        return made
+
+    return Draw(jax.vmap(key)(words), top_k, temperature)
 
 
 def choose(scores: Float[Array, "b v"], draw: Draw, position: Int[Array, ""]) -> Int[Array, " b"]:
