@@ -104,6 +104,12 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else int(step)
 
+    @property
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints, in order; waits for one that is being written."""
+        self._settle()
+        return sorted(int(step) for step in self._manager.all_steps())
+
     def save(self, state: TrainState, facts: RunFacts) -> None:
         """Writes a checkpoint of the state's step in the background; one that is there already is left as it is.
 
@@ -183,9 +189,9 @@ class Checkpoints:
             f"run the same command again: it goes on {begins}"
         ) from error
 
-    def facts(self) -> RunFacts:
-        """Returns what the newest checkpoint belongs to."""
-        step = self.latest
+    def facts(self, step: int | None = None) -> RunFacts:
+        """Returns what a checkpoint (the newest one) belongs to."""
+        step = self.latest if step is None else step
         with self._readable(step):
             return RunFacts.from_json(self._manager.restore(step, args=_only(facts=ocp.args.JsonRestore())).facts)
 

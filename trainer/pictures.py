@@ -70,6 +70,22 @@ def sheet(strips: Sequence[Image.Image], title: str) -> Image.Image:
     return made
 
 
+def grid(columns: Sequence[tuple[str, Images]], title: str) -> Image.Image:
+    """Draws a row for each sample and a column for each list of images, which are thumbnails, under its name."""
+    small = [thumbnails(images) for _, images in columns]
+    size = small[0].shape[1]
+    widths = [max(size, int(_font().getlength(name))) + GAP for name, _ in columns]
+    made = Image.new("RGB", (sum(widths) + GAP, 3 * LABEL + max(map(len, small)) * (size + GAP)), _PAPER)
+    draw, left = ImageDraw.Draw(made), GAP
+    draw.text((GAP, GAP), title, _INK, _font(bold=True))
+    for (name, _), images, width in zip(columns, small, widths, strict=True):
+        draw.text((left, 2 * LABEL - GAP), name, _INK, _font())
+        for number, image in enumerate(images):
+            made.paste(Image.fromarray(image), (left, 3 * LABEL + number * (size + GAP)))
+        left += width
+    return made
+
+
 def _width(row: list[tuple[str, Images]], size: int) -> int:
     return sum(len(images) * (size + GAP) for _, images in row) + GROUP_GAP * (len(row) - 1) + GAP
 

@@ -71,7 +71,7 @@ class RunFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedRun:
-    """A run as others see it: its newest checkpoint and the lock it reads."""
+    """A run as others see it: one of its checkpoints (the newest, unless asked otherwise) and the lock it reads."""
 
     folder: RunFolder
     facts: RunFacts
@@ -105,25 +105,42 @@ class SavedRun:
             return canonical.digest_json(checkpoints.params_digests(self.step))[:16]
 
 
-def open_run(root: str | Path) -> SavedRun:
-    """Reads what the newest checkpoint of a run belongs to; its parameters are read by `params`.
+def open_run(root: str | Path, step: int | None = None) -> SavedRun:
+    """Reads what a checkpoint of a run (the newest one) belongs to; its parameters are read by `params`.
 
     Raises:
-        UserError: the folder has no checkpoint, or it cannot be read, or it is of `visent classify`.
+        UserError: the folder has no checkpoint, or none of this step, or it cannot be read, or it is of
+            `visent classify`.
     """
     folder = RunFolder(root)
     if not files.list_names(folder.checkpoints):
         raise UserError(f"{root} has no checkpoints: expected the --out folder of `visent train`")
     with Checkpoints(folder.checkpoints) as checkpoints:
-        step = checkpoints.latest
-        if step is None:
+        steps = checkpoints.steps
+        if not steps:
             raise UserError(f"{root} has no finished checkpoint: run its `visent train` again, it goes on")
-        facts = checkpoints.facts()
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise UserError(
+                f"{root} has no checkpoint of step {step}: it has {', '.join(map(str, steps))}; which ones a run keeps "
+                "besides the ends of its stages say --set keep_checkpoints=N and --set keep_every=N of `visent train`"
+            )
+        facts = checkpoints.facts(step)
         if facts.config.classify is not None:  # it has no lock either
             raise UserError(
                 f"{root} is a classifier of pictures, which knows no codes: give the run that it began with"
             )
         return SavedRun(folder=folder, facts=facts, lock=load_lock(folder.lock), step=step)
+
+
+def steps_of(root: str | Path) -> list[int]:
+    """Returns the steps of a run's checkpoints, in order.
+
+    Raises:
+        UserError: they cannot be reached.
+    """
+    with Checkpoints(RunFolder(root).checkpoints) as checkpoints:
+        return checkpoints.steps
 
 
 def shapes(model: ModelConfig) -> llama.Params:

@@ -59,17 +59,17 @@ class TrainedRun:
 
     @cached_property
     def params(self) -> llama.Params:
-        """The parameters of the newest checkpoint."""
+        """The parameters of the checkpoint."""
         return self.saved.params()
 
 
-def load_run(root: str | Path) -> TrainedRun:
-    """Opens the newest checkpoint of a run.
+def load_run(root: str | Path, step: int | None = None) -> TrainedRun:
+    """Opens a checkpoint of a run, the newest one unless another step is named.
 
     Raises:
-        UserError: the folder has no checkpoint, or it cannot be read.
+        UserError: the folder has no checkpoint, or none of this step, or it cannot be read.
     """
-    return TrainedRun(open_run(root))
+    return TrainedRun(open_run(root, step))
 
 
 def load_tokenizer(name_or_path: str, lock: Lock) -> Tokenizer:

@@ -26,6 +26,7 @@ figure { margin: 1rem 0; } .sheet { display: flex; flex-wrap: wrap; gap: 1rem; }
 .row { border: 1px solid #d8dce2; border-radius: .5rem; padding: .5rem; }
 .row .strip { display: flex; gap: 4px; flex-wrap: wrap; } .row img { width: 128px; display: block; margin-bottom: 2px; }
 .row .key { max-width: 30rem; overflow-wrap: anywhere; } .label { font-size: 12px; }
+figure img { max-width: 100%; }
 svg { max-width: 100%; height: auto; background: #fff; border-radius: .5rem; }
 pre { overflow-x: auto; background: #f4f5f7; padding: 1rem; font-size: 13px; color: #1c1f23; }
 @media (prefers-color-scheme: dark) { body { color: #e4e7eb; background: #16181c; }
@@ -63,6 +64,14 @@ class Page:
     def plot(self, svg: str, caption: str) -> None:
         """Adds a drawing as SVG, which is taken as it is."""
         self._parts.append(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>")
+
+    def picture(self, png: bytes, caption: str) -> None:
+        """Adds a picture as it is, a PNG."""
+        where = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        alt = escape(caption, quote=True)
+        self._parts.append(
+            f"<figure class='scroll'><img alt='{alt}' src='{where}'><figcaption>{escape(caption)}</figcaption></figure>"
+        )
 
     def sheet(self, cards: Sequence[tuple[str, Sequence[tuple[str, Sequence[UInt8[np.ndarray, "h w 3"]]]]]]) -> None:
         """Adds cards of (caption, columns); a column is a label and the pictures above it."""

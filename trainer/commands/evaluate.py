@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 @click.option(
     "--manifest", "-m", help="Other shards of the same tokenizer [default: the lock that RUN was trained on]."
 )
+@click.option("--step", type=click.IntRange(0), help="Of the checkpoint [default: the newest].")
 @click.option("--stage", "stages", multiple=True, help="Only this stage's tasks; may be repeated.")
 @click.option("--split", default="val", show_default=True, help="Of the shards.")
 @click.option("--sentences", type=click.IntRange(1), help="Of each task, at most [default: as while training].")
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 @click.option("--set", "changes", multiple=True, metavar="compute.X=VALUE", help="Change how it is computed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON in place of tables.")
 def evaluate(
-    run: str, manifest: str | None, stages: tuple[str, ...], split: str, sentences: int | None, batch: int | None,
-    out: str | None, changes: tuple[str, ...], as_json: bool,
+    run: str, manifest: str | None, step: int | None, stages: tuple[str, ...], split: str, sentences: int | None,
+    batch: int | None, out: str | None, changes: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
-    """Score the newest checkpoint of RUN on sentences that it was not trained on.
+    """Score a checkpoint of RUN on sentences that it was not trained on.
 
     Loss (nats per token), perplexity and accuracy (how often the likeliest code was the right one) of every task, of
     every image of its sentences, and of every token of an image. The sentences are the same whatever the run.
@@ -45,7 +46,7 @@ def evaluate(
     from trainer.evaluate import judge
     from trainer.run_folder import open_run
 
-    found = open_run(run)
+    found = open_run(run, step)
     lock = found.lock if manifest is None else plan.read_lock(manifest)
     folder = out or files.join(run, "evaluation")
     files.make_folder(folder)  # before the work, of which nothing would be left

@@ -70,11 +70,30 @@ def judge(
     sentences: int,
     batch: int | None = None,
 ) -> Judged:
-    """Scores the newest checkpoint of a run on at most `sentences` of each task of `stages`, `batch` at a time.
+    """Scores a checkpoint of a run on at most `sentences` of each task of `stages`, `batch` at a time.
 
     Raises:
         UserError: the lock has codes of another tokenizer, or lacks a stage or the split.
     """
+    return judge_each([run], lock, compute, stages=stages, split=split, sentences=sentences, batch=batch)[0]
+
+
+def judge_each(
+    runs: Sequence[SavedRun],
+    lock: Lock,
+    compute: ComputeConfig,
+    *,
+    stages: Sequence[str],
+    split: str,
+    sentences: int,
+    batch: int | None = None,
+) -> list[Judged]:
+    """Scores several checkpoints of one run as `judge` does, all on the same sentences.
+
+    Raises:
+        UserError: as `judge` does.
+    """
+    run = runs[0]
     if lock.card.fingerprint != run.facts.fingerprint:
         raise UserError(
             f"the run was trained on tokens of tokenizer {run.facts.fingerprint}, the manifest has those of "
@@ -89,18 +108,23 @@ def judge(
         jax.set_mesh(mesh),
         advised("while evaluating", "use a smaller --batch, or --set compute.loss_chunk_tokens=1024"),
     ):
-        params = run.params(mesh)
+        held = {name: heldout.read(corpus, name, sentences) for name in names}
+        if not any(len(read.codes) for read in held.values()):
+            raise UserError(
+                f"no task of stages {', '.join(names)} has a row in split {split!r}: tokenize their datasets with "
+                "--holdout, or name another --split"
+            )
         evaluate = make_evaluation(run.config.model, chosen.compute, mesh)
-        found = {}
-        for name in names:
-            held = heldout.read(corpus, name, sentences)
-            found[name] = _stage(name, held, run, evaluate, params, mesh, batch)
-    if not any(scores.tasks for scores in found.values()):
-        raise UserError(
-            f"no task of stages {', '.join(names)} has a row in split {split!r}: tokenize their datasets with "
-            "--holdout, or name another --split"
-        )
-    return Judged(step=run.step, split=split, lock_digest=lock.digest, stages=found)
+        found = [_stages(each, held, evaluate, mesh, batch) for each in runs]
+    return [Judged(step=each.step, split=split, lock_digest=lock.digest, stages=stages)
+            for each, stages in zip(runs, found, strict=True)]  # fmt: skip
+
+
+def _stages(
+    run: SavedRun, held: Mapping[str, heldout.Heldout], evaluate: Any, mesh: Mesh, batch: int | None
+) -> dict[str, StageScores]:
+    params = run.params(mesh)  # of one checkpoint at a time
+    return {name: _stage(name, read, run, evaluate, params, mesh, batch) for name, read in held.items()}
 
 
 def _stage(

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -98,10 +97,10 @@ def parts(evaluations: Sequence[Evaluation]) -> list[Grid]:
     for each in evaluations:
         for row in each.rows:
             by_name.setdefault(row.part.name, []).append((each, row))
-    grids = []
-    for _, group in groupby(by_name.values(), key=lambda found: found[0][1].part.figures):
-        grids.append(_grid(list(group)))
-    return grids
+    groups: dict[tuple[FigureName, ...], list[list[tuple[Evaluation, Row]]]] = {}
+    for found in by_name.values():
+        groups.setdefault(found[0][1].part.figures, []).append(found)
+    return [_grid(group) for group in groups.values()]
 
 
 def _grid(group: list[list[tuple[Evaluation, Row]]]) -> Grid:
@@ -163,7 +162,8 @@ def _runs(found: list[tuple[Evaluation, Row]], columns: Sequence[Column], notes:
         cells = [_own(row, column, notes) for column in columns]
         other = "runs were judged on other samples of this part, so their figures do not compare"
         marks = notes.mark(row.not_run, *row.warnings, *row.notes, other if len(digests) > 1 else "")
-        lines.append([each.title + marks, f"{row.samples:,}" if row.samples else "", *cells])
+        samples = "not run" if row.not_run else f"{row.samples:,}"
+        lines.append([each.title + marks, samples, *cells])
     return lines
 
 
@@ -179,8 +179,8 @@ def _other(figure: Figure) -> str:
 
 
 def _others(found: list[tuple[Evaluation, Row]], columns: Sequence[Column]) -> list[list[str]]:
-    """Returns the ceiling and the real pixels' figures; runs that share them share a line."""
-    lines: dict[tuple[str, ...], None] = {}
+    """Returns the ceiling and the real pixels' figures; runs that do not differ in them share a line."""
+    lines: list[list[str]] = []
     for title, name in ((CEILING, "ceiling"), (REAL, "real")):
         for _, row in found:
             cells = []
@@ -188,8 +188,17 @@ def _others(found: list[tuple[Evaluation, Row]], columns: Sequence[Column]) -> l
                 values = [getattr(f, name) for f in row.figures if (f.name, _other(f)) == tuple(column)]
                 cells.append(in_words(column.figure, values[0]) if values and values[0] is not None else "")
             if any(cells):
-                lines[(title, "", *cells)] = None
-    return [list(line) for line in lines]
+                _add(lines, [title, "", *cells])
+    return lines
+
+
+def _add(lines: list[list[str]], line: list[str]) -> None:
+    """Adds a line, or fills an earlier one that says nothing else."""
+    for earlier in lines:
+        if all(a == b or "" in (a, b) for a, b in zip(earlier, line, strict=True)):
+            earlier[:] = [a or b for a, b in zip(earlier, line, strict=True)]
+            return
+    lines.append(line)
 
 
 def tokens(evaluation: Evaluation) -> list[Grid]:
