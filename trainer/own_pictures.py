@@ -28,7 +28,7 @@ def of_files(paths: Sequence[str], tokenizer: Tokenizer) -> Pictures:
     Raises:
         UserError: a file is missing or no image.
     """
-    squares = [_square(_read(path), tokenizer.card) for path in paths]
+    squares = [_square(read(path), tokenizer.card) for path in paths]
     return Pictures([Path(path).name[:24] for path in paths], tokenizer.encode(np.stack(squares)))
 
 
@@ -45,7 +45,12 @@ def of_clip(path: str, most: int, fps: float, start: float, tokenizer: Tokenizer
     return Pictures([f"{start + i / fps:.2f} s" for i in range(len(frames))], tokenizer.encode(squares))
 
 
-def _read(path: str) -> UInt8[np.ndarray, "h w 3"]:
+def read(path: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Returns the pixels of an image file.
+
+    Raises:
+        UserError: it is missing or no image.
+    """
     try:
         return images.decode_image(Path(path).read_bytes())
     except OSError as error:
