@@ -24,7 +24,8 @@ def alone(folder: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another `visent tokenize` is writing to {folder}; wait for it, or stop it") from None
+            raise UserError(f"another `visent tokenize` is writing to {folder}, or `visent pixels`; wait for it, or "
+                            "stop it") from None  # fmt: skip
         yield
     finally:
         os.close(handle)

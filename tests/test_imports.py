@@ -65,7 +65,7 @@ COMMANDS = [
     [], ["tokenize"], ["tokenize", "folder"], ["status"], ["verify"], ["show"], ["manifest"], ["manifest", "show"],
     ["lineage"],
     ["diff"], ["export"], ["import"], ["plan"], ["plan", "folder"], ["plan", "simulate"],
-    ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"], ["report"],
+    ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"], ["report"], ["pixels"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
     ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["classify"], ["generate"],
     ["demo"], ["teacher"], ["evaluate"], ["model"], ["model", "export"], ["model", "import"], ["model", "show"],

@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": ("pipelines.cli", "verify", "Check every shard of a dataset against its facts."),
     "diff": ("manifests.commands.corpora", "diff", "Compare two datasets or corpora: keys, codes, rejects."),
     "show": ("pipelines.cli", "show", "Draw rows or visual sentences as a contact sheet."),
+    "pixels": ("pipelines.commands.pixels", "pixels", "Write the pictures behind a dataset's codes, to judge against."),
     "report": ("pipelines.commands.report", "report", "Write a report on a dataset: samples, rejects, codes, speed."),
     "manifest": ("manifests.cli", "manifest", "Write, show, balance and lock a manifest."),
     "lineage": ("manifests.commands.lineage", "lineage", "Show which rows a step read, and which steps read a key."),

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
+from manifests.legend import Legend
 from pipelines.render.labels import draw_labels
+from pipelines.render.legends import legend
 from pipelines.render.palettes import ade20k, painter_ade20k
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
@@ -37,6 +39,11 @@ class ADE20K(Dataset):
     def roles(self) -> Mapping[str, RoleKind]:
         """The photo and its classes in colours."""
         return {"image": "still", "semantic": "still"}
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """150 classes; 0, other, is ignored. Officially skyscraper (49) looks like road (7) and is read as that."""
+        return {"semantic": legend(PALETTES[self.palette](), ignored=(0,))}
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Pairs photo and map by name."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from manifests.legend import Legend
 from tokenizer.images import decode_image
 from visent.errors import UserError
 
@@ -132,6 +133,11 @@ class Source(Protocol):
     @property
     def options(self) -> Mapping[str, JSON]:
         """What decides the rows besides the files, in JSON values."""
+        ...
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """The colours of those roles that are maps of classes."""
         ...
 
     def listing(self) -> tuple[list[Item], str]:

@@ -9,8 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from manifests.legend import Legend
 from pipelines.render.instances import paint_ids
 from pipelines.render.labels import draw_labels
+from pipelines.render.legends import legend
 from pipelines.render.palettes import CITYSCAPES_TRAINED, cityscapes
 from pipelines.render.panoptic import paint_panoptic
 from pipelines.sources.base import Example, Item, Pixels, Reject
@@ -21,6 +23,14 @@ from tokenizer.images import ImageError, decode_labels
 
 MAPS = {"semantic": "labelIds", "instances": "instanceIds", "panoptic": "instanceIds"}
 OBJECTS = 1000  # an id from here on is class * 1000 + number of the object
+# fmt: off
+CLASSES = (
+    "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",
+    "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole", "polegroup",
+    "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus",
+    "caravan", "trailer", "train", "motorcycle", "bicycle",
+)
+# fmt: on
 Palette = UInt8[np.ndarray, "34 3"]
 
 
@@ -49,6 +59,15 @@ class Cityscapes(Dataset):
     def roles(self) -> Mapping[str, RoleKind]:
         """The photo and what was chosen."""
         return {"image": "still", **dict.fromkeys(self.annotations, "still")}
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """The 19 classes that are trained on; the others are ignored, as the publisher's scripts do.
+
+        In all 34 colours polegroup looks like pole (17) and is counted as such; with --classes train it is black.
+        """
+        others = set(range(len(CLASSES))) - set(CITYSCAPES_TRAINED)
+        return {"semantic": legend(colours(self.classes), ignored=others, names=CLASSES)}
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Matches photo and maps by city and number."""

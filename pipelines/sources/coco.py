@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from manifests.legend import Legend
 from pipelines.render.labels import draw_labels
+from pipelines.render.legends import legend
 from pipelines.render.palettes import coco_stuff
 from pipelines.sources import coco_drawings, places
 from pipelines.sources.base import Drawn, Example, Item, Reject
@@ -51,6 +53,11 @@ class COCO(Dataset):
     def roles(self) -> Mapping[str, RoleKind]:
         """The photo and what is drawn of it."""
         return {"image": "still", **dict.fromkeys(self.annotations, "still")}
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """Of COCO-Stuff's maps: category ids 1 to 182; 0, unlabelled, is ignored."""
+        return {"semantic": legend(coco_stuff(), ignored=(0,))}
 
     def _file(self, group: str, split: str) -> str:
         return f"annotations/{group}_{split}{self.year}.json"

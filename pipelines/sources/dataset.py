@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from manifests.legend import Legend
 from pipelines.sources import places
 from pipelines.sources.base import SPLITS, Example, Item, Reject, Unit
 from pipelines.sources.files import checked_root, noted, readable
@@ -33,6 +34,11 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def roles(self) -> Mapping[str, RoleKind]:
         """The columns of a row, the input first."""
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """The classes and colours of those roles that are maps of classes, for figures such as mIoU."""
+        return {}
 
     @abc.abstractmethod
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
@@ -106,6 +112,11 @@ class DatasetSource:
     def roles(self) -> Mapping[str, RoleKind]:
         """The dataset's."""
         return self.dataset.roles
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """The dataset's, of the roles that it has with its options."""
+        return {role: legend for role, legend in self.dataset.legends.items() if role in self.dataset.roles}
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal
 
+from manifests.legend import Legend
 from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
 from pipelines.sources.files import IMAGE_ENDINGS, VIDEO_ENDINGS, below, checked_root, keys_of, listed, noted, readable
@@ -44,6 +45,11 @@ class FolderSource:
     def roles(self) -> Mapping[str, Literal["still", "clip"]]:
         """One still picture."""
         return {"image": "still"}
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """None: pictures are no maps of classes."""
+        return {}
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from manifests.legend import Legend
 from pipelines.render.depth import draw_depth
 from pipelines.render.labels import draw_labels
+from pipelines.render.legends import any_labels
 from pipelines.sources import places
 from pipelines.sources.base import Encoded, Example, Item, Reject, Unit
 from pipelines.sources.files import ARRAY_ENDINGS, IMAGE_ENDINGS, below, checked_root, keys_of, listed, noted, readable
@@ -56,6 +58,11 @@ class PairsSource:
     def roles(self) -> Mapping[str, Literal["still", "clip"]]:
         """One still picture for each role."""
         return dict.fromkeys(self.paths, "still")
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """Of the roles that hold class ids."""
+        return dict.fromkeys(self.labels, any_labels())
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from manifests.legend import Legend
 from pipelines.render.depth import draw_depth
 from pipelines.render.labels import draw_labels
+from pipelines.render.legends import any_labels
 from pipelines.sources.base import Encoded, Example, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, option
 from pipelines.sources.selection import cell
@@ -50,6 +52,11 @@ class Table(Dataset):
     def roles(self) -> Mapping[str, RoleKind]:
         """The roles of --columns, or `image` alone."""
         return dict.fromkeys(named(self.columns, "--columns") or ("image",), "still")
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """Of the roles of --labels."""
+        return dict.fromkeys(self.labels, any_labels())
 
     def example(self, key: str, source: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> Example | Reject:
         """Makes an example of a row; `columns` says which column each role is.

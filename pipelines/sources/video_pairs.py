@@ -8,8 +8,10 @@ from itertools import islice, zip_longest
 from pathlib import PurePath
 from typing import Any, Literal
 
+from manifests.legend import Legend
 from pipelines.render.depth import draw_depth
 from pipelines.render.labels import draw_labels
+from pipelines.render.legends import any_labels
 from pipelines.sources import places
 from pipelines.sources.base import Example, Item, Reject
 from pipelines.sources.dataset import RoleKind, option
@@ -56,6 +58,11 @@ class VideoPairs(FrameFolders):
     def roles(self) -> Mapping[str, RoleKind]:
         """A clip for each folder."""
         return dict.fromkeys(self.folders, "clip")
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """Of the roles of --labels."""
+        return dict.fromkeys(self.labels, any_labels())
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists every name that any role has."""

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from manifests.legend import Legend
 from pipelines.render.labels import paint
+from pipelines.render.legends import legend
 from pipelines.render.palettes import Colour, vipseg
 from pipelines.render.panoptic import decode_ids, segment_colours
 from pipelines.sources import places
@@ -50,6 +52,11 @@ class VIPSeg(AnnotatedFolders):
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     drawings: ClassVar[tuple[str, ...]] = ("panoptic", "semantic")
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """124 classes; 0, void, is ignored. Class 49 has the colour of class 7, as in ADE20K, and is read as that."""
+        return {"semantic": legend(vipseg(), ignored=(0,))}
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Lists the videos of the split's list."""

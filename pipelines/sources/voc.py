@@ -9,8 +9,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from manifests.legend import Legend
 from pipelines.render.instances import paint_ids
 from pipelines.render.labels import paint
+from pipelines.render.legends import legend
 from pipelines.render.palettes import voc
 from pipelines.sources.base import Example, Item, Pixels, Reject
 from pipelines.sources.dataset import Dataset, RoleKind, check_chosen, option
@@ -60,6 +62,13 @@ class VOC(Dataset):
     def roles(self) -> Mapping[str, RoleKind]:
         """The photo and what was chosen."""
         return {"image": "still", **dict.fromkeys(self.annotations, "still")}
+
+    @property
+    def legends(self) -> Mapping[str, Legend]:
+        """Background and 20 classes; the border is ignored, or, drawn black, is read as background."""
+        colours = {number: tuple(colour) for number, colour in enumerate(voc().tolist())
+                   if number < len(CLASSES) or (number == BORDER and not self.black_border)}  # fmt: skip
+        return {"semantic": legend(colours, ignored=(BORDER,), names={**dict(enumerate(CLASSES)), BORDER: "border"})}
 
     def items(self, split: str, left_out: Counter[str]) -> Iterator[Item]:
         """Finds the files of each name of the split's list; of most test lists no maps are published."""

@@ -53,6 +53,7 @@ class Deadly:
     roots: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, Literal["still", "clip"]] = field(default_factory=lambda: {"image": "still"})
     options: Mapping[str, Any] = field(default_factory=dict)
+    legends: Mapping[str, Any] = field(default_factory=dict)
 
     def listing(self) -> tuple[list[Item], str]:
         return [Item(key=f"{i}", files={"tar": f"{i}.tar"}, data={"names": list(names)})
