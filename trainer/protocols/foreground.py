@@ -69,7 +69,7 @@ class _Rows:
 
     def __init__(self, data: EvalData, classes: Sequence[str]) -> None:
         self.data, self.classes = data, np.array(classes)
-        self.photos = np.array([photo(key) for key in data.keys])
+        self.photos = hashes([photo(key) for key in data.keys])
         self.hashes: UInt64[np.ndarray, " n"] = hashes(data.keys, "support")
 
     def of(self, name: str) -> Int64[np.ndarray, " k"]:
@@ -95,7 +95,8 @@ def _supports(
                 f"{part.name!r} needs {part.pairs} pairs: take fewer, or tokenize more of the class"
             )
         draws = mix(np.full(len(rows), seeds[at], np.uint64), source.hashes[rows])
-        result[at] = rows[np.argsort(draws, kind="stable")[: part.pairs]][::-1]
+        nearest = np.argpartition(draws, range(part.pairs))[: part.pairs] if part.pairs else np.empty(0, np.int64)
+        result[at] = rows[nearest][::-1]
     return result
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import tempfile
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -230,3 +231,19 @@ def test_a_subset_is_told(both: EvalData) -> None:
 def test_a_missing_role_is_named(both: EvalData) -> None:
     with pytest.raises(UserError, match="has roles image, edge; part 'edge to image' needs depth"):
         pairs.cases(part(given="depth"), both)
+
+
+def test_fifty_thousand_samples_take_less_than_two_gibibytes(tmp_path: Path) -> None:
+    """Each sample's share, measured on fewer of them, with prompts of five images of 256 codes."""
+    card = dataclasses.replace(TINY_CARD, grid=16, image_size=16)
+    write_data(tmp_path / "d", {"val": [rows("a", 1000), rows("b", 1000)]}, card=card)
+    tracemalloc.start()
+    try:
+        data = EvalData.open("made", str(tmp_path / "d"), "val", card)
+        found = make_cases(part(2), data, 4096)
+        assert found.digest
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.prompt.shape == (1994, 5 * 256)
+    assert peak / len(found) < 2**31 / 50_000
