@@ -72,7 +72,14 @@ EXTRAS = {
         "tensorboard>=2.19",
     ],
     # Other projects' implementations of the same networks; tests that compare with them skip without this extra.
-    "oracles": ["torch>=2.6", "transformers>=5", "diffusers>=0.36"],
+    "oracles": [
+        "torch>=2.6",
+        "transformers>=5",
+        "diffusers>=0.36",
+        "torchmetrics>=1.9",  # with torch-fidelity and pytorch-fid: FID and Inception Score from given features
+        "torch-fidelity>=0.4",
+        "pytorch-fid>=0.3",
+    ],
 }
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
 EXTRAS["dev"] += EXTRAS["dataflow"] + EXTRAS["s3"]

@@ -47,18 +47,17 @@ def ssim(a: UInt8[np.ndarray, "n h w 3"], b: UInt8[np.ndarray, "n h w 3"]) -> Fl
     """
     if min(a.shape[1:3]) < WINDOW:
         return np.full(len(a), np.nan)
-    return np.asarray(_ssim(a, b), np.float64)
+    return np.asarray(np.asarray(_ssim(a, b)).mean(axis=(1, 2, 3), dtype=np.float64))
 
 
 @jax.jit
-def _ssim(a: UInt8[Array, "n h w 3"], b: UInt8[Array, "n h w 3"]) -> Float32[Array, "n"]:
+def _ssim(a: UInt8[Array, "n h w 3"], b: UInt8[Array, "n h w 3"]) -> Float32[Array, "n i j 3"]:
     x, y = (images.astype(jnp.float32) for images in (a, b))
     nothing = jnp.zeros_like(x)
     mean_x, mean_y, variances, covariance = _windowed(1, *_windowed(2, x, y, nothing, nothing))
     c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
-    return similarity.mean(axis=(1, 2, 3))
+    return similarity / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
 
 
 def _windowed(axis: int, x: Array, y: Array, variances: Array, covariance: Array) -> tuple[Array, Array, Array, Array]:

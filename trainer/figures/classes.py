@@ -44,22 +44,19 @@ def read_nearest(pictures: Pictures, legend: Legend) -> Ids:
     ids, colours = _readable(legend)
     n, height, width, _ = pictures.shape
     rows = pictures.reshape(n * height, width, 3)
-    return np.asarray(ids[nearest_colour(rows, colours)] if n else np.zeros((0, width), np.uint8)).reshape(
-        n, height, width
-    )
+    return ids[nearest_colour(rows, colours)].reshape(n, height, width) if n else np.zeros((0, height, width), np.uint8)
 
 
 def _readable(legend: Legend) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "k 3"]]:
-    """Returns ids and colours, each colour once; only ignored classes may share one, then the first stands for all."""
+    """Returns ids and colours of a legend that can be read back."""
     first: dict[tuple[int, int, int], int] = {}
     for number, colour in zip(legend.ids, legend.colours, strict=True):
-        other = first.setdefault(colour, number)
-        if other != number and not {other, number} <= set(legend.ignored):
+        if (other := first.setdefault(colour, number)) != number:
             raise UserError(f"classes {other} and {number} both have the colour {colour}, so no picture tells them "
-                            "apart: give each its own, or list both as ignored")  # fmt: skip
+                            "apart: give each class its own")  # fmt: skip
     if not 0 <= legend.ids[0] <= legend.ids[-1] < MAX_CLASSES:
         raise UserError(f"class ids from {legend.ids[0]} to {legend.ids[-1]}: expected 0 to {MAX_CLASSES - 1}")
-    return np.array(list(first.values()), np.uint8), np.array(list(first), np.uint8)
+    return np.array(legend.ids, np.uint8), legend.palette
 
 
 def _packed(colours: UInt8[np.ndarray, "*s 3"]) -> np.ndarray:

@@ -37,19 +37,15 @@ def distance(name: str, results: Moments, reference: Moments | Statistics, netwo
     if other.features != network.features:
         raise UserError(f"a reference of {other.features} features for {name}: {network.name} gives {network.features}")
     mine = results.statistics
-    warnings = (few_samples(name, mine, other),)
     return Figure(name=_named(name, network), value=frechet(mine, other), samples=results.count, network=network.label,
-                  warnings=tuple(filter(None, warnings)))  # fmt: skip
+                  warnings=tuple(filter(None, [few_samples(name, mine, other)])))  # fmt: skip
 
 
 def score(name: str, sums: InceptionScore, network: Network) -> Figure:
     """Returns an Inception Score with its deviation over the parts."""
     value, spread = sums.figure()
-    smallest, classes = int(sums.counts.min()), sums.sums.shape[1]
-    few = (f"{name}: parts of {smallest:,} samples for {classes:,} classes; a score cannot exceed the number of samples "
-           f"of its part, and is biased downwards as long as there are not many for each class") if smallest < classes else ""  # fmt: skip
     return Figure(name=_named(name, network), value=value, spread=spread, samples=int(sums.counts.sum()),
-                  network=network.label, warnings=(few,) if few else ())  # fmt: skip
+                  network=network.label, warnings=tuple(filter(None, [_small_parts(name, sums)])))  # fmt: skip
 
 
 def few_samples(name: str, results: Statistics, reference: Statistics) -> str:
@@ -59,19 +55,18 @@ def few_samples(name: str, results: Statistics, reference: Statistics) -> str:
     if not counts or min(counts) > features:
         return ""
     larger = reference if reference.samples is None or reference.samples >= (results.samples or 0) else results
-    bias = sum(expected_bias(larger, count) for count in counts)
-    enough = 10 * features
+    constant, enough = bias_constant(larger), 10 * features
     return (
         f"{name} of {' and '.join(f'{count:,}' for count in counts)} samples with {features:,} features: a covariance "
         f"of so few has at most {min(counts) - 1:,} of {features:,} directions, and the distance is biased upwards as "
-        f"C/samples (Chong and Forsyth 2020), here by about {bias:.3g} even for perfect results; compare it only with "
-        f"figures of equally many samples. {features + 1:,} are the least for a full covariance; with {enough:,} the "
-        f"bias would be about {expected_bias(larger, enough):.2g}"
+        f"C/samples (Chong and Forsyth 2020), here by about {sum(constant / count for count in counts):.3g} even for "
+        f"perfect results; compare it only with figures of equally many samples. {features + 1:,} are the least for a "
+        f"full covariance; with {enough:,} the bias would be about {constant / enough:.2g}"
     )
 
 
-def expected_bias(of: Statistics, samples: int) -> float:
-    """Returns the distance that so many samples of a normal distribution have from it on average, to first order.
+def bias_constant(of: Statistics) -> float:
+    """Returns C: n samples of a normal distribution are at a distance of C / n from it on average, to first order.
 
     The mean of n samples is off by tr S / n. For the covariance, with E H_ij^2 = l_i l_j (1 + d_ij) / n in its
     eigenvectors, the second-order term of the Bures distance, H_ij^2 / 2 (l_i + l_j), adds up to
@@ -80,7 +75,18 @@ def expected_bias(of: Statistics, samples: int) -> float:
     values = np.maximum(np.linalg.eigvalsh(of.covariance), 0)
     values = values[values > 0]
     pairs = np.outer(values, values) / (values[:, None] + values)
-    return float(values.sum() + (pairs.sum() + np.trace(pairs)) / 2) / samples
+    return float(values.sum() + (pairs.sum() + np.trace(pairs)) / 2)
+
+
+def _small_parts(name: str, sums: InceptionScore) -> str:
+    samples, classes = int(sums.counts.min()), sums.sums.shape[1]
+    if samples >= classes:
+        return ""
+    return (
+        f"{name} over parts of {samples:,} samples with {classes:,} classes: no part's score can exceed its number of "
+        f"samples, and it is biased downwards; compare it only with scores of equally large parts. Papers use parts of "
+        "5,000"
+    )
 
 
 def _named(name: str, network: Network) -> str:
