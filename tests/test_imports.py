@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-UNTRUSTED = {f"visent.untrusted.{name}" for name in ("arrays", "documents", "films", "names")}
+UNTRUSTED = {
+    f"visent.untrusted.{name}" for name in ("arrays", "documents", "fields", "films", "names", "onnx_sessions")
+}
 LEAVES = {f"visent.{name}" for name in ("errors", "page", "progress", "staging", "storage", "untrusted")} | {
     "visent",
     *UNTRUSTED,
@@ -65,7 +67,8 @@ COMMANDS = [
     [], ["tokenize"], ["tokenize", "folder"], ["status"], ["verify"], ["show"], ["manifest"], ["manifest", "show"],
     ["lineage"],
     ["diff"], ["export"], ["import"], ["plan"], ["plan", "folder"], ["plan", "simulate"],
-    ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"], ["report"], ["pixels"],
+    ["manifest", "set"], ["manifest", "check"], ["manifest", "diff"], ["manifest", "plan"], ["sources"], ["report"],
+    ["pixels"],
     ["tokenizer"], ["tokenizer", "card"], ["tokenizer", "check"], ["tokenizer", "encode"], ["tokenizer", "decode"],
     ["tokenizer", "eval"], ["tokenizer", "convert"], ["tokenizer", "train"], ["train"], ["classify"], ["generate"],
     ["demo"], ["teacher"], ["evaluate"], ["model"], ["model", "export"], ["model", "import"], ["model", "show"],

@@ -1,18 +1,17 @@
 """The TOML file beside an ONNX model: how a picture becomes its input, and what its output means."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from pipelines.render import palettes
 from visent.errors import UserError, unknown
-from visent.untrusted.documents import parse_toml
+from visent.untrusted.fields import read_fields
 from visent.untrusted.names import is_plain
 
 # decode -> what `values` may be, the first by default
@@ -102,33 +101,4 @@ def read_card(path: Path) -> OnnxCard:
 
     Raises: `UserError` for a file that is missing or no TOML, an unknown or missing key, or a value that is none.
     """
-    try:
-        fields = parse_toml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is no TOML: {error}") from error
-    known = {field.name: field.default for field in dataclasses.fields(OnnxCard)}
-    for name in fields:
-        if name not in known:
-            raise UserError(f"{path}: {unknown('key', name, known)}")
-    for name, default in known.items():
-        if default is dataclasses.MISSING and name not in fields:
-            raise UserError(f"{path} lacks {name}; see `pipelines/README.md` for what describes a model")
-    try:
-        return OnnxCard(**{name: _value(name, value) for name, value in fields.items()})
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def _value(name: str, value: Any) -> Any:
-    """Returns a value as its field's type."""
-    hint = get_type_hints(OnnxCard)[name]
-    kind = get_args(hint)[0] if get_args(hint) else hint
-    parts = value if get_args(hint) and isinstance(value, list) else [value]
-    if kind is float:
-        parts = [float(part) if isinstance(part, int) and not isinstance(part, bool) else part for part in parts]
-    if (isinstance(value, list) != bool(get_args(hint))) or any(type(part) is not kind for part in parts):
-        wanted = f"a list of {kind.__name__}" if get_args(hint) else f"one {kind.__name__}"
-        raise UserError(f"{name} is {value!r}, expected {wanted}")
-    return tuple(parts) if get_args(hint) else parts[0]
+    return read_fields(path, OnnxCard, "`pipelines/README.md` for what describes a model")

@@ -15,9 +15,7 @@ from pipelines.annotate.onnx_card import OnnxCard, read_card
 from pipelines.render.depth import depth_to_rgb
 from tokenizer.images import ImageError
 from visent.errors import UserError, unknown
-
-TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+from visent.untrusted.onnx_sessions import TYPES, open_session
 
 
 class OnnxModel:
@@ -25,7 +23,7 @@ class OnnxModel:
 
     def __init__(self, card: OnnxCard, path: Path) -> None:
         self._card, self._path = card, path
-        self._session = _opened(path)
+        self._session = open_session(path)
         self.exact = card.decode == "labels"
         self._input, self.batch_size, self._type = self._checked_input()
         self._output = self._checked_output()
@@ -132,20 +130,6 @@ class OnnxModel:
 def _bytes(values: Float32[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
     result: np.ndarray = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
     return result
-
-
-def _opened(path: Path) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(f"running {path.name} needs onnxruntime: pip install 'visent[onnx]'") from error
-    wanted = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is fatal; all else comes as an exception
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=wanted)
-    except Exception as error:  # onnxruntime's own have no common class
-        raise UserError(f"{path} is no ONNX model that runs here: {str(error).splitlines()[0]}") from error
 
 
 def files(card: str | Path) -> list[Path]:
