@@ -18,6 +18,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from manifests import files
+from manifests.canonical import digest_json
 from manifests.dataset import DatasetFacts, load_facts
 from manifests.legend import Legend
 from manifests.pixel_files import (
@@ -89,6 +90,11 @@ class PixelStore:
         """Pixels on each side."""
         return self._known.image_size
 
+    @property
+    def digest(self) -> str:
+        """A name for all pixels of the split; another one after any change."""
+        return digest_json(self._known.to_json())
+
     @cached_property
     def keys(self) -> list[str]:
         """The keys of all rows, in the order of the dataset, whether or not they have pixels."""
@@ -159,7 +165,11 @@ class PixelStore:
         rows: list[list[bytes]] = [[] for _ in numbers]
         for number in np.unique(in_files).tolist():
             wanted = np.flatnonzero(in_files == number)
-            pngs = self._file(self._known.files[number]).rows(role, places[wanted])
+            info = self._known.files[number]
+            try:
+                pngs = self._file(info).rows(role, places[wanted])
+            except (pa.ArrowException, KeyError, IndexError, AttributeError) as error:
+                raise self._damaged(info, f"it does not hold its rows: {said(error)}") from error
             for at, own in zip(wanted.tolist(), pngs, strict=True):
                 rows[at] = own
         return rows
@@ -259,7 +269,7 @@ def _decoded(png: bytes, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
             if picture.size == (size, size) and picture.mode == "RGB":
                 return np.asarray(picture)
             found = f"{picture.width} x {picture.height}, {picture.mode}"
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, TypeError, SyntaxError) as error:
         found = said(error)
     raise UserError(f"a picture of the pixels is no PNG of {size} x {size} in RGB ({found}): remove the folder of "
                     "pixels and make it again with `visent pixels`")  # fmt: skip
