@@ -69,8 +69,8 @@ def make_pixels(folder: str, split: str = "val", roles: Sequence[str] = (), most
     started = time.monotonic()
     finish_begun(folder)
     facts = load_facts(folder)
-    kinds, most = _asked(folder, facts, split, roles, most)
-    job = _job(folder, facts, kinds)
+    before = load_pixel_facts(folder, split)
+    kinds, most = _asked(folder, facts, split, roles, most, before)
     target = files.join(folder, FOLDER)
     with alone(folder):
         files.make_folder(target)
@@ -78,18 +78,31 @@ def make_pixels(folder: str, split: str = "val", roles: Sequence[str] = (), most
         works = _works(folder, facts, split, most)
         done = _done(target, works, kinds)
         missing = [work for work in works if work.file not in done]
-        made, pictures = _run(job, target, facts, missing, kinds)
-        _finish(folder, facts, split, kinds, most, job, [(done | made)[work.file] for work in works])
-    everything = [*done.values(), *made.values()]
+        made, pictures, legends = {}, 0, before.legends if before else {}
+        if missing or not _covers(before, facts, kinds):  # else the source may be gone
+            job = _job(folder, facts, kinds)
+            made, pictures = _run(job, target, facts, missing, kinds)
+            legends = job.source.legends
+        now = PixelFacts(
+            dataset=facts.name, split=split, config_digest=facts.config_digest,
+            image_size=facts.schema.card.image_size, roles=kinds, most=most,
+            legends={role: legend for role, legend in legends.items() if role in kinds},
+            files=tuple((done | made)[work.file] for work in works),
+        )  # fmt: skip
+        _finish(folder, now, before)
     return Made(
-        folder=folder, split=split, roles=tuple(kinds), rows=sum(file.rows for file in everything),
-        files=len(works), made=len(made), bytes=sum(file.bytes for file in everything), pictures=pictures,
+        folder=folder, split=split, roles=tuple(kinds), rows=sum(file.rows for file in now.files),
+        files=len(works), made=len(made), bytes=sum(file.bytes for file in now.files), pictures=pictures,
         seconds=time.monotonic() - started,
     )  # fmt: skip
 
 
+def _covers(before: PixelFacts | None, facts: DatasetFacts, kinds: Mapping[str, RoleKind]) -> bool:
+    return before is not None and before.config_digest == facts.config_digest and kinds.keys() <= before.roles.keys()
+
+
 def _asked(
-    folder: str, facts: DatasetFacts, split: str, roles: Sequence[str], most: int | None
+    folder: str, facts: DatasetFacts, split: str, roles: Sequence[str], most: int | None, before: PixelFacts | None
 ) -> tuple[dict[str, RoleKind], int | None]:
     """Returns the roles and the rows to make: what is asked for and what is there already.
 
@@ -105,7 +118,6 @@ def _asked(
             raise unknown(f"role of dataset {facts.name!r}", role, facts.schema.roles)
     if most is not None and most < 1:
         raise UserError(f"--most is {most}, expected 1 row or more")
-    before = load_pixel_facts(folder, split)
     if before is not None and before.config_digest == facts.config_digest:
         roles = (*roles, *before.roles) if roles else ()
         most = None if most is None or before.most is None else max(most, before.most)
@@ -196,19 +208,12 @@ def _write(sink: PixelSink, packed: Iterable[Packed], progress: Track) -> int:
     return pictures
 
 
-def _finish(
-    folder: str, facts: DatasetFacts, split: str, kinds: Mapping[str, RoleKind], most: int | None, job: Job,
-    receipts: Sequence[PixelFile],
-) -> None:  # fmt: skip
+def _finish(folder: str, now: PixelFacts, before: PixelFacts | None) -> None:
     """Writes the list of the split, and removes the pixels of shards that are no more."""
-    legends = {role: legend for role, legend in job.source.legends.items() if role in kinds}
-    now = PixelFacts(dataset=facts.name, split=split, config_digest=facts.config_digest,
-                     image_size=facts.schema.card.image_size, roles=kinds, most=most, legends=legends,
-                     files=tuple(receipts))  # fmt: skip
-    before = load_pixel_facts(folder, split)
     if before is None or before.to_json() != now.to_json():
-        files.write_json(facts_path(folder, split), now.to_json())
+        files.write_json(facts_path(folder, now.split), now.to_json())
+    units = {info.unit for info in now.files}
     for old in before.files if before else ():
-        if old.unit not in {info.unit for info in receipts}:
+        if old.unit not in units:
             files.remove(files.join(folder, FOLDER, old.file))
             files.remove(files.join(folder, FOLDER, receipt_name(old.file)))
