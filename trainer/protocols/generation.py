@@ -77,18 +77,11 @@ def numbers_of(keys: Sequence[str]) -> UInt64[np.ndarray, " n"]:
     return np.array([int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") for key in keys], np.uint64)
 
 
-def cases_digest(cases: Cases) -> str:
-    """Returns a name for all that is asked of a model: the samples' keys and prompts, and how much is generated."""
-    digest = hashlib.sha256(canonical.canonical_json([list(cases.keys), cases.prompt.shape, cases.new_tokens]).encode())
-    digest.update(np.ascontiguousarray(cases.prompt, "<u2").tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _settings(run: TrainedRun, cases: Cases, sampling: Sampling, precision: Precision) -> dict[str, Any]:
     """Returns all that samples are a function of, as JSON."""
     return {
         "format": FORMAT, "chunk": CHUNK, "weights": run.saved.digest(), "model": dataclasses.asdict(run.config.model),
-        "cases": cases_digest(cases), "samples": len(cases), "new_tokens": cases.new_tokens,
+        "cases": cases.digest, "samples": len(cases), "new_tokens": cases.new_tokens,
         "sampling": dataclasses.asdict(sampling), "precision": str(llama.dtype_of(ComputeConfig(precision=precision))),
     }  # fmt: skip
 
