@@ -10,7 +10,7 @@ from trainer.protocols.cases import Cases
 from trainer.protocols.data import EvalData
 from trainer.protocols.own_pair import OwnPair
 from trainer.protocols.part import Part
-from trainer.protocols.subset import fixed_subset, ranked
+from trainer.protocols.subset import first_by_hash, fixed_subset
 from visent.errors import UserError
 
 SHOWN = 6  # pairs at most in the papers' sweeps: so many rows are kept for prompts where they come from the same split
@@ -91,15 +91,14 @@ def _chosen(part: Part, data: EvalData, seed: int, prompt_split: str | None) -> 
     if len(source) <= part.pairs - (source is not data):
         raise UserError(f"dataset {data.name!r} has {len(source)} rows in split {source.split!r}, too few for the "
                         f"{part.pairs} pairs of part {part.name!r}: take fewer, or tokenize more rows")  # fmt: skip
-    order = ranked(source.keys, "prompt", part.given, part.made, seed)
+    kept_for_prompts = SHOWN if len(source) > SHOWN else part.pairs
+    order = first_by_hash(source.keys, max(kept_for_prompts, part.pairs), "prompt", part.given, part.made, seed)
     nearest_last = order[: part.pairs][::-1]
     notes = [_told([source.keys[number] for number in nearest_last.tolist()], source.split)]
     if source is not data:
         return _Shown(_codes(part, source, nearest_last), [], notes)
-    kept_for_prompts = SHOWN if len(data) > SHOWN else part.pairs
-    left_out = order[: max(kept_for_prompts, part.pairs)].tolist()
-    notes.append(f"{len(left_out)} rows of split {data.split} are no samples: prompts are taken from them")
-    return _Shown(_codes(part, source, nearest_last), left_out, notes)
+    notes.append(f"{len(order)} rows of split {data.split} are no samples: prompts are taken from them")
+    return _Shown(_codes(part, source, nearest_last), order.tolist(), notes)
 
 
 def _source(data: EvalData, prompt_split: str | None) -> EvalData:
@@ -112,7 +111,8 @@ def _source(data: EvalData, prompt_split: str | None) -> EvalData:
 def _named(part: Part, data: EvalData, keys: Sequence[str], nearest: Sequence[str], prompt_split: str | None) -> _Shown:
     if len(set(keys)) < len(keys):
         raise UserError(f"the prompt of part {part.name!r} names a key twice: {', '.join(keys)}")
-    sources = [data] if _source(data, prompt_split) is data else [data, _source(data, prompt_split)]
+    other = _source(data, prompt_split)
+    sources = [data] if other is data else [data, other]
     found = {key: _find(key, sources) for key in keys}
     codes = [_codes(part, found[key][0], np.array([found[key][1]], np.int64)) for key in nearest]
     left_out = sorted(number for source, number in found.values() if source is data)
