@@ -62,7 +62,8 @@ class Forgetting:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Forgetting":
         """Reads `to_json`'s form."""
-        scores = tuple({task: Score(sentences=score["sentences"], loss=float(score["loss"]), accuracy=score["accuracy"])
+        scores = tuple({task: Score(sentences=score["sentences"], loss=float(score["loss"]),
+                               accuracy=float(score["accuracy"]))
                         for task, score in found.items()} for found in data["scores"])  # fmt: skip
         return cls(stages=tuple(data["stages"]), steps=tuple(data["steps"]), tasks=dict(data["tasks"]), scores=scores,
                    notes=tuple(data["notes"]))  # fmt: skip
@@ -141,7 +142,7 @@ def grids(found: Forgetting) -> list[Grid]:
 
 def plot(found: Forgetting) -> str:
     """Draws each task's loss over the checkpoints, as SVG."""
-    places = range(len(found.steps))
+    places = [float(place) for place in range(len(found.steps))]
     curves = [Line(label=task, x=places, y=[scores[task].loss for scores in found.scores]) for task in found.tasks]
-    ticks = [(float(place), f"after {stage}") for place, stage in zip(places, found.stages, strict=True)]
+    ticks = [(place, f"after {stage}") for place, stage in zip(places, found.stages, strict=True)]
     return lines(curves, x="checkpoint", y="held-out loss, nats a token", ticks=ticks)

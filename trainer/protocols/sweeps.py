@@ -3,16 +3,16 @@
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from trainer import pictures
 from trainer.protocols.make_cases import check_room
-from trainer.protocols.part import Part
+from trainer.protocols.part import FigureName, Part
 from trainer.protocols.plots import Line, lines
-from trainer.protocols.results import Row, Sweep, SweepPoint
+from trainer.protocols.results import Row, Sweep, SweepPoint, Value
 from trainer.protocols.tables import FIGURES, Grid, Notes, in_words
 from visent.errors import UserError, unknown
 
@@ -54,7 +54,7 @@ def settings(part: Part, axis: str, *, codebook_size: int, tokens_per_image: int
     return [_fitting(value, each, tokens_per_image, context_tokens) for value, each in tried]
 
 
-def _sampled(part: Part, **changes: float) -> Part:
+def _sampled(part: Part, **changes: Any) -> Part:
     return dataclasses.replace(part, sampling=dataclasses.replace(part.sampling, **changes))
 
 
@@ -84,7 +84,7 @@ def grid(sweep: Sweep) -> Grid:
     networks = {f.name: f.network.label for point in sweep.points for f in point.figures if f.network}
     heads = [f"{FIGURES[name].title} {FIGURES[name].direction} {networks.get(name, '')}".rstrip() for name in names]
     made, notes = Grid(title=sweep.part, head=[sweep.axis, "samples", *heads]), Notes()
-    ceilings = {}
+    ceilings: dict[FigureName, Value] = {}
     for point in sweep.points:
         found = {figure.name: figure for figure in point.figures}
         ceilings |= {name: figure.ceiling for name, figure in found.items() if figure.ceiling is not None}
@@ -99,16 +99,15 @@ def grid(sweep: Sweep) -> Grid:
 
 def plots(sweep: Sweep) -> list[tuple[str, str]]:
     """Returns (caption, SVG) for each figure that any setting has."""
-    found: dict[str, list[tuple[float, float, float | None]]] = {}
-    shown = {}
+    found: dict[FigureName, list[tuple[float, float, float | None]]] = {}
     for point in sweep.points:
         for figure in point.figures:
             if figure.model is not None:
                 times = FIGURES[figure.name].times
                 ceiling = None if figure.ceiling is None else times * figure.ceiling.value
                 found.setdefault(figure.name, []).append((point.setting, times * figure.model.value, ceiling))
-                shown[figure.name] = FIGURES[figure.name]
-    return [(f"{sweep.part}: {shown[name].title} by {sweep.axis}", _plot(sweep.axis, shown[name].title, values))
+    titles = {name: FIGURES[name].title for name in found}
+    return [(f"{sweep.part}: {titles[name]} by {sweep.axis}", _plot(sweep.axis, titles[name], values))
             for name, values in found.items()]  # fmt: skip
 
 

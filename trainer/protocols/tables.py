@@ -79,15 +79,13 @@ def check_same_protocol(evaluations: Sequence[Evaluation]) -> None:
         raise UserError(f"evaluations by protocols {', '.join(sorted(names))} make no table: compare those of one")
 
 
-def in_words(name: FigureName, value: Value | float | None) -> str:
+def in_words(name: FigureName, found: Value | None) -> str:
     """Returns a figure as it is printed, "-" where there is none."""
-    if value is None:
+    if found is None:
         return "-"
-    shown, spread = FIGURES[name], None
-    if isinstance(value, Value):
-        value, spread = value.value, value.spread
+    shown, value = FIGURES[name], found.value
     text = f"{shown.times * value:.{shown.digits}f}" if math.isfinite(value) else str(value)
-    return text if spread is None else f"{text} ± {shown.times * spread:.{shown.digits}f}"
+    return text if found.spread is None else f"{text} ± {shown.times * found.spread:.{shown.digits}f}"
 
 
 def parts(evaluations: Sequence[Evaluation]) -> list[Grid]:
