@@ -87,7 +87,7 @@ def test_coco_stuff(samples: Path) -> None:
 
 def test_vipseg(tmp_path: Path) -> None:
     ids = np.arange(125, dtype=np.uint16).reshape(5, 25)
-    values = np.where(ids % 2 == 1, ids * 100 + 3, ids).astype(np.uint16)  # objects of every other class
+    values = np.where((ids % 2 == 1) & (ids > 1), ids * 100 + 3, ids).astype(np.uint16)  # objects of every other class
     write_labels(tmp_path / "panomasks" / "a" / "00000001.png", np.kron(values, np.ones((4, 4), np.uint16)))
     write_picture(tmp_path / "images" / "a" / "00000001.jpg", 0, (100, 20))
     dataset = VIPSeg(root=str(tmp_path), annotations=("semantic",))
