@@ -66,7 +66,7 @@ class EvalData:
         reader = DatasetReader(folder, facts.schema, originals, 1, cache)
         keys = _keys(reader, f"reading keys of {name}, {split}")
         store = PixelStore.open(folder, split) if with_pixels else None
-        judged = np.empty(0, np.int64) if store is None else _judged(name, keys, store)
+        judged = np.empty(0, np.int64) if store is None else judged_rows(name, keys, store)
         return cls(name=name, folder=folder, split=split, facts=facts, keys=keys, reader=reader, cache=cache,
                    store=store, judged=judged)  # fmt: skip
 
@@ -157,6 +157,11 @@ class EvalData:
             raise ValueError(f"the rows of split {self.split} were opened without their pixels")
         return self.store.read(role, numbers, frames if self.roles[role] == "clip" else None)
 
+    @property
+    def pixels_digest(self) -> str:
+        """A name for the real pixels; another one after any change."""
+        return "" if self.store is None else self.store.digest
+
     def legend(self, role: str) -> Legend | None:
         """Returns the colours of a role that is a label map; None for any other, and where the role has no pixels."""
         return self.store.legend(role) if self.store is not None and role in self.store.roles else None
@@ -190,7 +195,7 @@ def _keys(reader: DatasetReader, title: str) -> list[str]:
     return found
 
 
-def _judged(name: str, keys: Sequence[str], store: PixelStore) -> Int64[np.ndarray, " p"]:
+def judged_rows(name: str, keys: Sequence[str], store: PixelStore) -> Int64[np.ndarray, " p"]:
     """Returns the numbers of the rows that have pixels.
 
     Raises:
