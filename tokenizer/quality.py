@@ -74,10 +74,16 @@ def _windowed(axis: int, x: Array, y: Array, variances: Array, covariance: Array
         return jax.lax.slice_in_dim(values, place, values.shape[axis] - WINDOW + 1 + place, axis=axis)
 
     means = tuple(mean(functools.partial(at, values)) for values in (x, y))
-    mean_x, mean_y = jax.lax.optimization_barrier(means)  # or XLA computes them again for each of the 11 places
+    mean_x, mean_y = _apart(means)  # or XLA computes them again for each of the 11 places
     squares = mean(lambda place: at(variances, place) + (at(x, place) - mean_x) ** 2 + (at(y, place) - mean_y) ** 2)
     products = mean(lambda place: at(covariance, place) + (at(x, place) - mean_x) * (at(y, place) - mean_y))
-    return jax.lax.optimization_barrier((mean_x, mean_y, squares, products))
+    mean_x, mean_y, squares, products = _apart((mean_x, mean_y, squares, products))
+    return mean_x, mean_y, squares, products
+
+
+def _apart(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Returns the arrays, each computed once."""
+    return tuple(jax.lax.optimization_barrier(arrays))  # type: ignore[no-untyped-call]
 
 
 def _gaussian() -> list[float]:

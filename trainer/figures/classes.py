@@ -44,7 +44,9 @@ def read_nearest(pictures: Pictures, legend: Legend) -> Ids:
     ids, colours = _readable(legend)
     n, height, width, _ = pictures.shape
     rows = pictures.reshape(n * height, width, 3)
-    return ids[nearest_colour(rows, colours)].reshape(n, height, width) if n else np.zeros((0, height, width), np.uint8)
+    found = ids[nearest_colour(rows, colours)] if n else np.zeros(0, np.uint8)
+    classes: np.ndarray = found.reshape(n, height, width)
+    return classes
 
 
 def _readable(legend: Legend) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "k 3"]]:

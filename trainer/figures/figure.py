@@ -1,7 +1,6 @@
 """One figure with all that must stand beside it: its spread, its samples, its network, and what speaks against it."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +20,6 @@ class Figure:
     samples: int
     network: str = ""  # its label; figures without a network have none
     warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON values."""
-        return {**vars(self), "warnings": list(self.warnings)}
 
 
 def distance(name: str, results: Moments, reference: Moments | Statistics, network: Network) -> Figure:
@@ -84,8 +79,7 @@ def _small_parts(name: str, sums: InceptionScore) -> str:
         return ""
     return (
         f"{name} over parts of {samples:,} samples with {classes:,} classes: no part's score can exceed its number of "
-        f"samples, and it is biased downwards; compare it only with scores of equally large parts. Papers use parts of "
-        "5,000"
+        f"samples, and it is biased downwards; compare it only with scores of equally large parts"
     )
 
 
