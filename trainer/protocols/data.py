@@ -1,6 +1,7 @@
 """The held-out rows of a dataset that a model is judged on: their codes, real pixels, classes and colours."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,7 +18,9 @@ from manifests.rows import DatasetReader
 from manifests.schema import RoleKind
 from tokenizer.card import TokenizerCard
 from visent.errors import UserError, unknown
-from visent.progress import track
+from visent.progress import Track, track
+
+MANY = 20  # shards from which on reading something of each is shown as progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +116,7 @@ class EvalData:
         """
         found: list[dict[str, Any]] = []
         originals = [info for info in self.facts.shards if info.split == self.split and info.first_view == 0]
-        with track(f"reading {', '.join(names)} of each row", len(originals), "shards") as progress:
+        with _tracked(f"reading {', '.join(names)} of each row", len(originals)) as progress:
             for info in originals:
                 path = files.join(self.folder, info.file)
                 with files.local_copy(path) as local:
@@ -186,9 +189,13 @@ class EvalData:
         return count
 
 
+def _tracked(title: str, shards: int) -> AbstractContextManager[Track]:
+    return track(title, shards, "shards") if shards >= MANY else nullcontext(Track(title, shards, "shards"))
+
+
 def _keys(reader: DatasetReader, title: str) -> list[str]:
     found: list[str] = []
-    with track(title, reader.units, "shards") as progress:
+    with _tracked(title, reader.units) as progress:
         for _, keys in reader.all_keys():
             found += [key.decode() for key in keys.tolist()]
             progress.advance()

@@ -9,7 +9,7 @@ from made_data import PAIR, Made, codes, picture, rows, write_data
 
 from manifests.schema import RoleKind
 from manifests.testing import TINY_CARD
-from trainer.protocols.data import EvalData
+from trainer.protocols.data import EvalData, judged_rows
 from visent.errors import UserError
 
 CLIP: dict[str, RoleKind] = {"frames": "clip"}
@@ -118,3 +118,9 @@ def test_a_missing_role_is_named_with_those_that_are_there(stills: Path, clips: 
     with pytest.raises(UserError, match=r"has role image as still; part 'video' needs it as clip: .* leave --stills"):
         opened(stills).check_role("image", "clip", "video")
     opened(clips).check_role("frames", "clip", "video")
+
+
+def test_pixels_of_other_rows_are_refused(stills: Path) -> None:
+    other = opened(stills)
+    with pytest.raises(UserError, match=r"dataset 'made' has 2 rows and pixels of 7 others, such as 'x' for 'a/001'"):
+        judged_rows("made", ["a/000", "x"], other.store)
