@@ -72,13 +72,14 @@ def load_run(root: str | Path, step: int | None = None) -> TrainedRun:
     return TrainedRun(open_run(root, step))
 
 
-def load_tokenizer(name_or_path: str, lock: Lock) -> Tokenizer:
-    """Loads the tokenizer that made the corpus's tokens.
+def load_tokenizer(name_or_path: str, lock: Lock, *, all_devices: bool = False) -> Tokenizer:
+    """Loads the tokenizer that made the corpus's tokens; with `all_devices` for those who have large batches.
 
     Raises:
         UserError: it is another one.
     """
-    found = load(name_or_path, preset=lock.card.preset, precision=lock.card.precision)
+    card = lock.card
+    found = load(name_or_path, preset=card.preset, precision=card.precision, all_devices=all_devices)
     if found.card.fingerprint != lock.card.fingerprint:
         raise UserError(
             f"tokenizer {name_or_path!r} has fingerprint {found.card.fingerprint}, the run was trained on tokens of "
