@@ -44,9 +44,8 @@ def read_nearest(pictures: Pictures, legend: Legend) -> Ids:
     ids, colours = _readable(legend)
     n, height, width, _ = pictures.shape
     rows = pictures.reshape(n * height, width, 3)
-    found = ids[nearest_colour(rows, colours)] if n else np.zeros(0, np.uint8)
-    classes: np.ndarray = found.reshape(n, height, width)
-    return classes
+    found: np.ndarray = ids[nearest_colour(rows, colours)] if n else np.zeros(0, np.uint8)
+    return found.reshape(n, height, width)
 
 
 def _readable(legend: Legend) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray, "k 3"]]:
@@ -63,7 +62,8 @@ def _readable(legend: Legend) -> tuple[UInt8[np.ndarray, " k"], UInt8[np.ndarray
 
 def _packed(colours: UInt8[np.ndarray, "*s 3"]) -> np.ndarray:
     red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
-    return red << 16 | green << 8 | blue
+    packed: np.ndarray = red << 16 | green << 8 | blue
+    return packed
 
 
 def _outside(strange: np.ndarray, key: str, legend: Legend) -> UserError:
