@@ -31,7 +31,7 @@ def batched(
 
     def run(pixels: Pixels) -> Outputs:
         call, size = compiled()
-        found = [Outputs(*parts) for parts in _fetched(call(part) for part in _parts(pixels, size))]
+        found = [Outputs(*parts) for parts in _fetched(call(part) for part in parts(pixels, size))]
         features = np.concatenate([part.features for part in found])[: len(pixels)]
         if found[0].probabilities is None:
             return Outputs(features, None)
@@ -40,7 +40,7 @@ def batched(
     return run
 
 
-def _parts(pixels: Pixels, size: int) -> Iterator[np.ndarray]:
+def parts(pixels: Pixels, size: int) -> Iterator[np.ndarray]:
     """Cuts into parts of `size`, the last filled with zeros; of nothing at all, one part of zeros."""
     for start in range(0, max(len(pixels), 1), size):
         part = pixels[start : start + size]

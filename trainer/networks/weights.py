@@ -1,6 +1,7 @@
 """Weights on disk: their hash, which names them beside every figure, and the state dictionaries of torch's files."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ def sha256_of(path: str | Path) -> str:
     folder = Path(path)
     if not folder.is_dir():
         return files.sha256(path)
-    inside = sorted(str(file.relative_to(folder).as_posix()) for file in folder.rglob("*") if file.is_file())
-    told = "".join(f"{files.sha256(folder / name)}  {name}\n" for name in inside)
+    return sha256_of_files(
+        folder, [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    )
+
+
+def sha256_of_files(folder: Path, names: Iterable[str]) -> str:
+    """Returns the sha256 of what `sha256sum` prints of files in a folder, in the order of their names."""
+    told = "".join(f"{files.sha256(folder / name)}  {name}\n" for name in sorted(names))
     return hashlib.sha256(told.encode()).hexdigest()
 
 
