@@ -69,14 +69,14 @@ def _upright(frame: Any, shape: float) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
-def write_movie(frames: UInt8[np.ndarray, "n h w 3"], path: Path, fps: float) -> None:
+def write_movie(frames: UInt8[np.ndarray, "n h w 3"], path: str | Path, fps: float) -> None:
     """Writes frames as a GIF that repeats, or as H.264 in MP4, by the name of `path`; never half a file.
 
     Raises:
         UserError: it cannot be written.
     """
     with files.writing(path) as temporary:
-        if path.suffix == ".gif":
+        if str(path).endswith(".gif"):
             _write_gif([Image.fromarray(frame) for frame in frames], Path(temporary), fps)
         else:
             _write_mp4(frames, Path(temporary), fps)

@@ -21,19 +21,22 @@ Images = UInt8[np.ndarray, "_ s s 3"]
 
 
 def strip(
-    prompt: Images, generated: Images, truth: Images | None, labels: Sequence[str] = (), title: str = ""
-) -> Image.Image:
+    prompt: Images, generated: Images, truth: Images | None, labels: Sequence[str] = (), title: str = "",
+    ceiling: Images | None = None,
+) -> Image.Image:  # fmt: skip
     """Draws the groups that are not empty, each with a heading; `labels` name the images of prompt and generated.
 
-    All in one row where they fit, else the truth in a second row, each image of it under the generated one.
+    All in one row where they fit, else the truth in a second row, each image of it under the generated one, and the
+    `ceiling`, the truth through the tokenizer, in a third.
     """
     groups = [("prompt", prompt), ("generated", generated)]
     rows = [[group for group in groups if len(group[1])]]
-    if truth is not None and len(truth):
-        if len(prompt) + 2 * len(generated) <= MOST_IN_ROW:
-            rows[0].append(("truth", truth))
-        else:
-            rows.append([("truth", truth)])
+    known = [(name, images) for name, images in (("truth", truth), ("ceiling", ceiling)) if images is not None]
+    others = [group for group in known if len(group[1])]
+    if len(prompt) + (1 + len(others)) * len(generated) <= MOST_IN_ROW:
+        rows[0] += others
+    else:
+        rows += [[group] for group in others]
     size = generated.shape[1]
     width = max(*(_width(row, size) for row in rows), int(_font().getlength(title)) + 2 * GAP)
     height = LABEL + len(rows) * (2 * LABEL + size + GAP)
@@ -114,7 +117,7 @@ def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont
     return ImageFont.load_default(14 if bold else 12)
 
 
-def save(picture: Image.Image, path: Path) -> None:
+def save(picture: Image.Image, path: str | Path) -> None:
     """Writes a PNG, never half of one.
 
     Raises:

@@ -86,14 +86,16 @@ def _distance(
     warnings = made["model"].warnings
     if given is not None:
         warnings = (*warnings, f"against the statistics in {given.where}, not the data's own pictures")
-    values = {source: Value(value=one.value) for source, one in made.items()}
-    return Figure(name=name, network=facts, warnings=warnings, **values)
+    real = Value(value=made["real"].value) if "real" in made else None
+    return Figure(name=name, network=facts, model=Value(value=made["model"].value), real=real,
+                  ceiling=Value(value=made["ceiling"].value), warnings=warnings)  # fmt: skip
 
 
 def _score(name: FigureName, of: Mapping[Source, Sum], network: Network, facts: NetworkFacts | None) -> Figure:
     made = {source: judged.score("IS", _only(InceptionScore, one), network) for source, one in of.items()}
     values = {source: Value(value=one.value, spread=one.spread) for source, one in made.items()}
-    return Figure(name=name, network=facts, warnings=made["model"].warnings, **values)
+    return Figure(name=name, network=facts, model=values["model"], ceiling=values["ceiling"], real=values["real"],
+                  warnings=made["model"].warnings)  # fmt: skip
 
 
 def _overlap_or_closeness(name: FigureName, of: Mapping[Source, Sum], cases: Cases) -> Figure:
@@ -114,8 +116,8 @@ def _of_each(
     values = {source: Value(value=value(one)) for source, one in own.items()}
     if any(math.isnan(one.value) for one in values.values()):
         return Figure(name=name, missing="nothing of what it counts is in these samples, or they are too small for it")
-    told = {source: found for source, one in own.items() if (found := details(one))}
-    return Figure(name=name, details=told, **values)
+    told = {str(source): found for source, one in own.items() if (found := details(one))}
+    return Figure(name=name, model=values["model"], ceiling=values["ceiling"], details=told)
 
 
 def _overlap_details(one: Overlap, cases: Cases) -> Mapping[str, float]:

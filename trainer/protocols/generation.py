@@ -5,11 +5,10 @@ other samples change it. A killed evaluation goes on with the files that are mis
 settings have another folder.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from trainer.config import ComputeConfig, ModelConfig, Precision
 from trainer.generate import Batch, Sampling, batch_size, check_prompts, continued, words_of
 from trainer.memory import advised
 from trainer.protocols.cases import Cases
+from trainer.protocols.progress import shown
 from trainer.protocols.samples import CHUNK, Samples
 from trainer.sampling import TrainedRun
 from visent.errors import UserError
-from visent.progress import track
 from visent.untrusted.names import plain_name
 
 FORMAT = 1  # of the files, and of how samples are drawn: another one is another folder
@@ -110,7 +109,9 @@ def _make(
     words = words_of(numbers_of(cases.keys))
     cuts = [wanted[start : start + how["batch"]] for start in range(0, len(wanted), how["batch"])]
     batches = [Batch(cases.prompt[cut], words[cut]) for cut in cuts]
-    with _progress(name, len(wanted), samples.count) as advance:
+    others = samples.count - len(wanted)
+    there = f" ({others:,} of {samples.count:,} are there or another host's)" if others else ""
+    with shown(f"generate {name}{there}", len(wanted), "samples") as advance:
         made = continued(params, model, batches, samples.new_tokens, sampling, **how)
         codes = np.empty((0, samples.new_tokens), np.uint16)  # made, but not yet written
         for chunk in chunks:
@@ -121,14 +122,3 @@ def _make(
                 codes = np.concatenate((codes, more))
             samples.write_chunk(chunk, codes[:size])
             codes = codes[size:]
-
-
-@contextlib.contextmanager
-def _progress(name: str, count: int, of: int) -> Iterator[Callable[[int], object]]:
-    """Shows on the first host how far it is."""
-    if not hosts.first():
-        yield lambda count: None
-        return
-    there = f" ({of - count:,} of {of:,} are there or another host's)" if count < of else ""
-    with track(f"generate {name}{there}", count, "samples") as bar:
-        yield bar.advance

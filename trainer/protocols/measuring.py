@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Int64, UInt8, UInt16
+from jaxtyping import Int64
 
 from manifests import files
 from tokenizer.tokenizer import Tokenizer
@@ -26,19 +26,18 @@ from trainer.figures.moments import Moments
 from trainer.figures.overlap import Overlap
 from trainer.memory import advised
 from trainer.networks.network import Network, Outputs, Slot
-from trainer.protocols import sums
+from trainer.protocols import decoded, sums
 from trainer.protocols.cases import Cases
+from trainer.protocols.decoded import Pictures
 from trainer.protocols.figures_of import Reference, figures_of
 from trainer.protocols.part import Part
+from trainer.protocols.progress import shown
 from trainer.protocols.results import Figure
 from trainer.protocols.samples import Samples
 from trainer.protocols.sums import Source, Sum, SumOf
 from visent.errors import UserError
-from visent.progress import track
 
 TOGETHER = 256  # images judged at a time on each device: whole batches of every network, and some 100 MB
-
-Pictures = UInt8[np.ndarray, "m f s s 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +137,10 @@ def _found(held: dict[str, Sum] | None, path: str) -> Sum:
 def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[str], watch: Stopwatch) -> None:
     """Makes sums over all samples and writes them; each host goes through its own part of the samples."""
     mine = {one: sums.empty(one, judged.cases, judged.networks) for one in of}
-    shown = track(f"judge {judged.part.name}", _count(judged), "samples") if hosts.first() else contextlib.nullcontext()
-    with shown as bar:
+    with shown(f"judge {judged.part.name}", sum(map(len, _cuts(judged))), "samples") as advance:
         for numbers, truth in _read_ahead(judged, watch):
             _add(judged, mine, numbers, truth, watch)
-            if bar is not None:
-                bar.advance(len(numbers))
+            advance(len(numbers))
     count, index = jax.process_count(), jax.process_index()
     if count == 1:
         for one, path in zip(of, paths, strict=True):
@@ -180,10 +177,6 @@ def _cuts(judged: Judged) -> list[Int64[np.ndarray, " m"]]:
     return cuts[jax.process_index() :: jax.process_count()]
 
 
-def _count(judged: Judged) -> int:
-    return sum(map(len, _cuts(judged)))
-
-
 def _read_ahead(judged: Judged, watch: Stopwatch) -> Iterator[tuple[Int64[np.ndarray, " m"], Pictures]]:
     """Yields batches with their real pixels, while a thread reads the next; what is waited for it counts as reading."""
     cuts = _cuts(judged)
@@ -202,7 +195,7 @@ def _add(
     """Adds one batch to every sum."""
     for source in dict.fromkeys(one.source for one in mine):
         with watch.on("decoding"):
-            pictures = truth if source == "real" else decoded(judged, source, numbers)
+            pictures = truth if source == "real" else _pictures(judged, source, numbers)
         seen: dict[str, Outputs] = {}  # by network: a slot may have that of another
         for one, into in mine.items():
             if one.source != source:
@@ -219,15 +212,10 @@ def _add(
                     _add_pictures(into, judged.cases, numbers, truth, pictures)
 
 
-def decoded(judged: Judged, source: Source, numbers: Int64[np.ndarray, " m"]) -> Pictures:
-    """Returns the pictures of results: the truth's codes, or what was kept of the prompt and what was generated."""
-    cases = judged.cases
-    codes: UInt16[np.ndarray, "m t"] = cases.truth_codes[numbers]
-    if source == "model":
-        kept = cases.prompt[numbers, cases.prompt.shape[1] - cases.kept :]
-        codes = np.concatenate((kept, judged.samples.read(numbers)), axis=1)
-    images = judged.tokenizer.decode(codes.reshape(-1, judged.tokenizer.card.tokens_per_image))
-    return images.reshape(len(numbers), cases.frames, *images.shape[1:])
+def _pictures(judged: Judged, source: Source, numbers: Int64[np.ndarray, " m"]) -> Pictures:
+    if source == "ceiling":
+        return decoded.ceiling(judged.cases, judged.tokenizer, numbers)
+    return decoded.results(judged.cases, judged.samples, judged.tokenizer, numbers)
 
 
 def _run(network: Network, pictures: Pictures) -> Outputs:
