@@ -1,0 +1,185 @@
+"""`visent evaluate --protocol`: from options to the table, the page and the JSON."""
+
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from visent.errors import UserError
+from visent.staging import brought, is_url
+
+if TYPE_CHECKING:
+    from tokenizer.tokenizer import Tokenizer
+    from trainer.protocols.preparing import Wanted
+    from trainer.protocols.run import Bench, Found
+    from trainer.sampling import TrainedRun
+
+BASE = "evaluation"  # of the files' names
+
+
+class Common(NamedTuple):
+    """The options that an evaluation with and without a protocol have."""
+
+    run: str
+    step: int | None
+    split: str | None  # None where none was named
+    sentences: int | None
+    batch: int | None
+    out: str
+    changes: tuple[str, ...]
+    as_json: bool
+
+
+def list_protocols() -> None:
+    """Prints the protocols, their parts and the commands that make their data."""
+    from trainer.protocols.catalog import help_text
+
+    click.echo(help_text())
+
+
+def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
+    """Judges a run by a protocol, prints the table and writes it as JSON, Markdown and HTML.
+
+    Raises:
+        UserError: an option is wrong, or the evaluation cannot be made.
+    """
+    from manifests import files
+    from trainer import hosts
+    from trainer.protocols import catalog, preparing
+    from trainer.protocols.run import evaluate
+    from trainer.sampling import load_run
+
+    catalog.find(asked["protocol"])
+    run = load_run(common.run, common.step)
+    if hosts.first():
+        files.make_folder(common.out)
+    if asked["protocol"] == "forgetting":
+        found = _forgetting(run, common)
+    else:
+        bench, wanted, axes = _asked(run, common, asked)
+        plan = preparing.prepare(run, wanted)
+        for note in plan.notes:
+            _say(note)
+        found = evaluate(plan, bench, axes, lambda: _tokens(run, common), lambda found: _write(found, common.out))
+    written = _write(found, common.out)
+    if hosts.first():
+        _show(found, written, as_json=common.as_json)
+
+
+def _say(line: str) -> None:
+    from trainer import hosts
+
+    if hosts.first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def _asked(run: "TrainedRun", common: Common, asked: Mapping[str, Any]) -> tuple["Bench", "Wanted", list[str]]:
+    """Opens what the options name."""
+    from trainer.commands.protocol_options import named
+    from trainer.networks.opening import networks_of
+    from trainer.protocols.figures_of import read_reference
+    from trainer.protocols.kept_pictures import number_wanted
+    from trainer.protocols.preparing import Wanted
+    from trainer.protocols.run import Bench
+    from trainer.sampling import load_tokenizer
+
+    axes = [axis.strip() for axis in (asked["sweep"] or "").split(",") if axis.strip()]
+    networks = networks_of(asked["network"])
+    references = named(asked["reference"], "--reference", "DATA=STATS.npz")
+    codec = load_tokenizer(asked["tokenizer"], run.lock, all_devices=True)
+    wanted = Wanted(
+        protocol=asked["protocol"], data=named(asked["data"], "--data", "NAME=FOLDER"), networks=networks,
+        parts=asked["part"], split=common.split, most=asked["most"], pairs=asked["pairs"], top_k=asked["top_k"],
+        temperature=asked["temperature"], seed=asked["seed"], prompt=_prompt(asked, codec), axes=tuple(axes),
+        prompt_split=asked["prompt_split"], references=references, papers=asked["papers"],
+    )  # fmt: skip
+    bench = Bench(
+        run=run, tokenizer=codec, networks=networks, out=common.out, batch=common.batch,
+        kept=number_wanted(asked["keep_images"]),
+        references={name: read_reference(path) for name, path in references.items()},
+    )  # fmt: skip
+    return bench, wanted, axes
+
+
+def _prompt(asked: Mapping[str, Any], codec: "Tokenizer") -> Sequence[Any] | None:
+    """Returns the prompt that takes the place of the chosen one: keys of rows, or a person's own pairs."""
+    from trainer.protocols.own_pair import read_pairs
+
+    if asked["pair"] and asked["prompt"]:
+        raise UserError("--pair and --prompt both name the prompt: keep your own pictures or the rows of the data")
+    if asked["pair"]:
+        return read_pairs([(_local(image), _local(annotation)) for image, annotation in asked["pair"]], codec)
+    return asked["prompt"] or None
+
+
+def _local(picture: str) -> str:
+    """Returns a file, or a copy of one at a URL, which goes when the command ends."""
+    return str(click.get_current_context().with_resource(brought(picture))) if is_url(picture) else picture
+
+
+def _tokens(run: "TrainedRun", common: Common) -> dict[str, Any]:
+    """Returns loss, accuracy and perplexity of the run's own tasks."""
+    import dataclasses
+
+    from trainer import overrides
+    from trainer.evaluate import judge
+
+    plain = dataclasses.replace(run.config, compute=judge.here(run.config.compute))
+    return judge.judge(
+        run.saved, run.lock, overrides.apply_to_compute(plain, common.changes), stages=(), split=common.split or "val",
+        sentences=common.sentences or run.config.evaluate_sentences, batch=common.batch,
+    ).to_json()  # fmt: skip
+
+
+def _forgetting(run: "TrainedRun", common: Common) -> "Found":
+    import dataclasses
+
+    from trainer import overrides
+    from trainer.evaluate import judge
+    from trainer.protocols import catalog, forgetting
+    from trainer.protocols.run import Found, begun
+
+    plain = dataclasses.replace(run.config, compute=judge.here(run.config.compute))
+    found = forgetting.measure(
+        common.run, run.lock, overrides.apply_to_compute(plain, common.changes), split=common.split or "val",
+        sentences=common.sentences or run.config.evaluate_sentences, batch=common.batch,
+    )  # fmt: skip
+    about = catalog.find("forgetting").about
+    return Found(evaluation=begun(run, "forgetting", about, common.split or "val", forgetting=found.to_json()))
+
+
+def _write(found: "Found", out: str) -> list[str]:
+    """Writes the JSON, the Markdown and the page of what was found so far; returns their names."""
+    from manifests import files
+    from trainer import hosts
+    from trainer.protocols import report_page, tables
+
+    names = [files.join(out, f"{BASE}.{ending}") for ending in ("json", "md", "html")]
+    if hosts.first():
+        files.write_json(names[0], found.evaluation.to_json())
+        files.write_bytes(names[1], tables.markdown([found.evaluation]).encode())
+        files.write_bytes(names[2], report_page.page([found.evaluation], found.pictures).encode())
+    return names
+
+
+def _show(found: "Found", written: Sequence[str], *, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from trainer.protocols import forgetting, sweeps, tables
+
+    evaluation = found.evaluation
+    if as_json:
+        click.echo(json.dumps(evaluation.to_json(), indent=1))
+        return
+    grids = [*tables.parts([evaluation]), *tables.tokens(evaluation), *map(sweeps.grid, evaluation.sweeps)]
+    if evaluation.forgetting:
+        grids += forgetting.grids(forgetting.Forgetting.from_json(evaluation.forgetting))
+    text = io.StringIO()
+    tables.show(Console(file=text, width=Console().width), [*grids, *tables.seconds(evaluation)])
+    click.echo(text.getvalue())
+    for path in written:
+        click.echo(path)
