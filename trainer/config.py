@@ -215,11 +215,14 @@ class RunConfig:
     evaluate_sentences: int = 64  # of each task, at most
     sample_every: int = 0  # steps between sheets of generated images; 0 for none
     sample_sentences: int = 4  # of each task, on such a sheet
+    figures_every: int = 0  # steps between figures of generated images, with a held-out evaluation each; 0 for none
+    figures_samples: int = 16  # of each task, at most
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_sentences", "sample_sentences"):
+        for name in ("log_every", "checkpoint_every", "keep_checkpoints", "evaluate_sentences", "sample_sentences",
+                     "figures_samples"):  # fmt: skip
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive number")
-        for name in ("evaluate_every", "sample_every", "keep_every"):
+        for name in ("evaluate_every", "sample_every", "figures_every", "keep_every"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 up to 2**32 - 1")
 

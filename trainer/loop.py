@@ -102,7 +102,7 @@ class Run:
         self.evaluations = Journal(folder.evaluations, writes=hosts.first())
         self.board = Board(folder.tensorboard, json.dumps(self.config.to_json(), indent=1), writes=hosts.first())
         self.corpus, self.heldout = Corpus(lock), _heldout_corpus(lock)
-        self.tokenizer = _decoder(self.config, lock, self.heldout) if self.config.sample_every else None
+        self.tokenizer = _decoder(self.config, lock, self.heldout) if _draws(self.config) else None
         self.evaluate = make_evaluation(self.config.model, self.config.compute, mesh)
 
     def all_stages(self) -> None:
@@ -156,6 +156,11 @@ def _heldout_corpus(lock: Lock) -> Corpus | None:
     return Corpus(lock, split="val") if has_one else None
 
 
+def _draws(config: RunConfig) -> str:
+    """Returns the setting that asks for generated images, "" where none does."""
+    return next((name for name in ("sample_every", "figures_every") if getattr(config, name)), "")
+
+
 def _decoder(config: RunConfig, lock: Lock, heldout: Corpus | None) -> Tokenizer:
     """Returns the tokenizer that draws samples, before anything is trained that would have none.
 
@@ -163,8 +168,9 @@ def _decoder(config: RunConfig, lock: Lock, heldout: Corpus | None) -> Tokenizer
         UserError: it is another one than the shards', or no dataset has held-out rows to begin samples with.
     """
     if heldout is None:
+        setting = _draws(config)
         raise UserError(
-            f"sample_every is {config.sample_every}, but no dataset has held-out rows to continue: tokenize one with "
-            "--holdout, or use --set sample_every=0"
+            f"{setting} is {getattr(config, setting)}, but no dataset has held-out rows to continue: tokenize one with "
+            f"--holdout, or use --set {setting}=0"
         )
     return load_tokenizer(config.tokenizer, lock)

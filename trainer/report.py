@@ -15,6 +15,7 @@ from trainer import hosts
 from trainer.evaluate import plots
 from trainer.evaluate.scores import TaskScore
 from trainer.evaluate.tables import by_task
+from trainer.generated import GeneratedScore
 from trainer.throughput import Throughput, memory
 from visent.progress import SECONDS_BETWEEN_LINES
 
@@ -52,9 +53,15 @@ class Report:
         return f"loss {loss:.3f}" if math.isfinite(loss) else ""
 
     def evaluation(
-        self, step: int, stage_step: int, scores: Mapping[str, TaskScore], without_heldout: list[str]
+        self,
+        step: int,
+        stage_step: int,
+        scores: Mapping[str, TaskScore],
+        without_heldout: list[str],
+        generated: Mapping[str, GeneratedScore],
     ) -> None:
         """Writes a line of eval.jsonl, and the same to TensorBoard and the terminal."""
+        made = {task: {"samples": score.samples, **score.figures()} for task, score in generated.items()}
         self._run.evaluations.write(
             {
                 "stage": self._stage,
@@ -62,14 +69,20 @@ class Report:
                 "stage_step": stage_step,
                 "per_task": {task: score.to_json() for task, score in scores.items()},
                 "without_heldout": without_heldout,
+                **({"generated": made} if made else {}),
             }
         )
         if not scores or not hosts.first():
             return
         self._run.board.scalars(step, dict(_heldout_scalars(self._stage, scores)))
+        if generated:
+            self._run.board.scalars(step, dict(_generated_scalars(self._stage, generated)))
         self._run.board.picture(step, f"heldout_by_position/{self._stage}", plots.by_position(scores, self._stage))
         self._run.flush()  # the evaluation at a stage's end comes after its checkpoint
         self._console.print(by_task(scores, f"held-out, stage {self._stage}, step {step}"))
+        for task, score in generated.items():
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in score.figures().items())
+            self._say(f"{self._stage}, step {step}, {score.samples} generated of {task}: {figures}")
 
     def sheet(self, step: int, sheet: Image.Image | None) -> None:
         """Writes a sheet of samples into the run's folder and to TensorBoard; None where no task has held-out rows."""
@@ -124,3 +137,9 @@ def _heldout_scalars(stage: str, scores: Mapping[str, TaskScore]) -> Iterator[tu
         for image, loss in enumerate(score.by_image.loss, 1):
             if len(score.roles) > 1:
                 yield f"heldout_loss_by_image/{stage}/{task}/{image:02d}", loss
+
+
+def _generated_scalars(stage: str, generated: Mapping[str, GeneratedScore]) -> Iterator[tuple[str, float]]:
+    for task, score in generated.items():
+        for name, value in score.figures().items():
+            yield f"generated_{name}/{stage}/{task}", value

@@ -13,6 +13,7 @@ from trainer.config import RunConfig, StageConfig
 from trainer.divergence import explanation
 from trainer.evaluate import heldout
 from trainer.evaluate.scores import TaskScore
+from trainer.generated import GeneratedScore, score_generated
 from trainer.mesh import batch_parts
 from trainer.metrics import Diverged, Window
 from trainer.report import Report
@@ -103,7 +104,7 @@ class Stage:
             self.report.metrics(step, done, self.window.flush(self.wait_seconds), last=last)
             self.wait_seconds = 0.0
             self.run.checkpoints.check()
-        evaluates = config.evaluate_every and done % config.evaluate_every == 0 and not last
+        evaluates = not last and (_is_due(config.evaluate_every, done) or _is_due(config.figures_every, done))
         samples = config.sample_every and (last or done % config.sample_every == 0)
         if not (saves or evaluates or samples):
             return
@@ -134,7 +135,21 @@ class Stage:
             parts, put = batch_parts(self.run.mesh), partial(batches.spread_whole, self.run.mesh)
             size = heldout.batch_size(found, parts, self.config.batch_sentences // self.config.microbatches)
             scores = heldout.score(found, self.run.config.model, self.run.evaluate, state.params, size, put)
-        self.report.evaluation(step, step - self.first, scores, self.tasks if found is None else found.missing)
+        missing = self.tasks if found is None else found.missing
+        self.report.evaluation(step, step - self.first, scores, missing, self._generated(state, step))
+
+    def _generated(self, state: TrainState, step: int) -> Mapping[str, GeneratedScore]:
+        """Judges generated images where that is due, and at the stage's end; every host takes part."""
+        run, every = self.run, self.run.config.figures_every
+        if not every or not (step == self.last or _is_due(every, step - self.first)):
+            return {}
+        assert run.heldout is not None
+        assert run.tokenizer is not None
+        return score_generated(state.params, run.config, run.heldout, run.tokenizer, self.name)
+
+
+def _is_due(every: int, done: int) -> bool:
+    return every > 0 and done % every == 0
 
 
 @contextlib.contextmanager

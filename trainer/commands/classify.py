@@ -95,6 +95,7 @@ def _refuse_idle(config: "RunConfig") -> None:
         "distill.teacher": config.distill.teacher,
         "distill.cached": config.distill.cached,
         "sample_every": config.sample_every,
+        "figures_every": config.figures_every,
     }
     for name, value in idle.items():
         if value:
