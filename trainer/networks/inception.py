@@ -20,6 +20,12 @@ from visent.errors import UserError
 NAME = "Inception-v3 of 2015-12-05"
 # pytorch-fid's pt_inception-2015-12-05-6726825d.pth and torch-fidelity's weights-inception-2015-12-05-6726825d.pth
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+WHERE = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth "
+    f"(sha256 {PUBLISHED}, 95,628,359 bytes), or OpenAI's "
+    "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/classify_image_graph_def.pb "
+    "(no hash was published)"
+)
 EPSILON = 1e-3
 BATCH = 32  # for each device
 TELLS = ("Mixed_7c.branch_pool.conv.weight", "fc.weight")  # tensors that torch's ports of Inception have

@@ -1,6 +1,7 @@
 """Weights on disk: their hash, which names them beside every figure, and the state dictionaries of torch's files."""
 
 import hashlib
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ def sha256_of_files(folder: Path, names: Iterable[str]) -> str:
     """Returns the sha256 of what `sha256sum` prints of files in a folder, in the order of their names."""
     told = "".join(f"{files.sha256(folder / name)}  {name}\n" for name in sorted(names))
     return hashlib.sha256(told.encode()).hexdigest()
+
+
+def in_package(module: str, inside: str) -> Path | None:
+    """Returns a file of an installed package, which is not imported; None where there is none."""
+    spec = importlib.util.find_spec(module)
+    places = [Path(place) / inside for place in (spec.submodule_search_locations or [])] if spec else []
+    return next((place for place in places if place.is_file()), None)
 
 
 def is_pickled(path: Path) -> bool:
