@@ -20,6 +20,7 @@ from manifests.pixel_files import (
 from manifests.schema import RoleKind
 from manifests.shards import ShardInfo, receipt_name
 from pipelines.alone import alone
+from pipelines.annotate.networks import legends as drawn_legends
 from pipelines.job import Job, job_from_facts
 from pipelines.pixel_rows import Packed, ShardRows, packed_rows, shard_rows
 from pipelines.resuming.adopt import finish_begun
@@ -78,11 +79,12 @@ def make_pixels(folder: str, split: str = "val", roles: Sequence[str] = (), most
         works = _works(folder, facts, split, most)
         done = _done(target, works, kinds)
         missing = [work for work in works if work.file not in done]
-        made, pictures, legends = {}, 0, before.legends if before else {}
+        made: dict[str, PixelFile] = {}
+        pictures, legends = 0, before.legends if before else {}
         if missing or not _covers(before, facts, kinds):  # else the source may be gone
             job = _job(folder, facts, kinds)
             made, pictures = _run(job, target, facts, missing, kinds)
-            legends = job.source.legends
+            legends = {**job.source.legends, **drawn_legends(job.networks)}
         now = PixelFacts(
             dataset=facts.name, split=split, config_digest=facts.config_digest,
             image_size=facts.schema.card.image_size, roles=kinds, most=most,
@@ -180,6 +182,9 @@ def _run(
     if not works:
         return {}, 0
     units = {unit.id: unit for unit in all_units(job.out, facts.config)}
+    if unlisted := [work.shard.file for work in works if work.shard.unit not in units]:
+        raise UserError(f"{unlisted[0]} in {job.out} is of no unit that the list of its inputs has: put the list back "
+                        "from a copy, or tokenize into another folder")  # fmt: skip
     made, pictures = {}, 0
     with track(f"pixels of {facts.name}", sum(len(work.rows.keys) for work in works), "rows") as progress:
         for work in works:

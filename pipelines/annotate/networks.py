@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from manifests.legend import Legend
 from pipelines.annotate import models
 from pipelines.annotate.annotators import DRAWN, model, role
 from pipelines.batches import IN_FLIGHT, in_batches
@@ -78,6 +79,13 @@ def _files(annotator: str) -> list[Path]:
         files: list[Path] = _module(annotator).files(model(annotator))
         return files
     return [models.found(file) for file in _module(annotator).FILES]
+
+
+def legends(annotators: Sequence[Weights]) -> dict[str, Legend]:
+    """Returns the colours of the roles that networks draw as maps of classes: ONNX models of labels."""
+    onnx = [one for one in annotators if model(one.annotator)]
+    found = {one.role: _module(one.annotator).legend_of(_files(one.annotator)) for one in onnx}
+    return {role: legend for role, legend in found.items() if legend is not None}
 
 
 class Loaded:

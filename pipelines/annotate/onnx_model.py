@@ -9,10 +9,12 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from manifests.files import is_url, name, parent
+from manifests.legend import Legend
 from pipelines.annotate import models
 from pipelines.annotate.canvas import resized
 from pipelines.annotate.onnx_card import OnnxCard, read_card
 from pipelines.render.depth import depth_to_rgb
+from pipelines.render.legends import legend
 from tokenizer.images import ImageError
 from visent.errors import UserError, unknown
 from visent.untrusted.onnx_sessions import TYPES, open_session
@@ -151,6 +153,15 @@ def _fetched(url: str) -> Path:
     folder, card = parent(url), name(url)
     model = read_card(models.fetched(folder, lambda other: other == card) / card).file
     return models.fetched(folder, lambda other: other == card or other.startswith(model)) / card
+
+
+def legend_of(files: Sequence[Path]) -> Legend | None:
+    """Returns the colours of the classes that a model draws, by the rows of its palette; None where it draws others."""
+    card = read_card(files[0])
+    if card.decode != "labels":
+        return None
+    rows = enumerate(card.palette_rows.tolist(), card.first_row)
+    return legend({number: (red, green, blue) for number, (red, green, blue) in rows})
 
 
 def load(files: Sequence[Path], size: int) -> OnnxModel:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from manifests.exchange.commands import import_
 from pipelines.cli import show, tokenize, verify
+from pipelines.commands.pixels import pixels
 from tokenizer.load import load
 from visent.errors import UserError
 
@@ -28,6 +29,9 @@ def test_it_is_verified_and_shown_and_asks_for_no_views(tmp_path: Path, tiny: st
     assert checked.exit_code == 0, checked.output
     drawn = CliRunner().invoke(show, [str(out), "--out", str(tmp_path / "rows.png"), "--tokenizer", tiny])
     assert drawn.exit_code == 0, drawn.output
+    wanted = CliRunner().invoke(pixels, [str(out), "--split", "train"])
+    assert isinstance(wanted.exception, UserError)
+    assert "imported as tokens, so there are no pictures behind its codes" in str(wanted.exception)
     (tmp_path / "manifest.toml").write_text('version = 1\n[datasets]\npairs = { path = "pairs", views = 2 }\n')
     asked = CliRunner().invoke(tokenize, ["--views-from", str(tmp_path / "manifest.toml")])
     assert isinstance(asked.exception, UserError)

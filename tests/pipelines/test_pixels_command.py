@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +137,25 @@ def test_roles_of_networks_are_drawn_by_the_same_network(tmp_path: Path, tiny: s
         UserError, match=r"role 'drawn' of .* was drawn by a model of sha256 .*: put the first one back"
     ):
         make_pixels(made.out, "train")
+
+
+def test_models_of_labels_have_their_palettes_legend(tmp_path: Path, tiny: str) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'visent[onnx]'")
+    pytest.importorskip("onnx", reason="pip install onnx")
+    from made_onnx import per_pixel, write_card, write_model
+
+    write_pictures(tmp_path / "in", 3)
+    write_model(tmp_path / "m", per_pixel([[1, 0, 0], [0, 1, 0], [0, 0, 1]]))
+    card = write_card(tmp_path / "m", decode="labels", palette="ade20k", first_row=1)
+    made = job(tmp_path, tiny, annotate=(card,))
+    tokenize(made)
+    make_pixels(made.out, "train")
+    store = PixelStore.open(made.out, "train")
+    legend = store.legend("drawn")
+    assert legend is not None
+    assert legend.ids == tuple(number for number in range(1, 151) if number != 49)
+    drawn = np.unique(store.read("drawn", np.arange(3)).reshape(-1, 3), axis=0)
+    assert {tuple(colour) for colour in drawn.tolist()} <= set(legend.colours[:3])
 
 
 def test_five_lines_read_them(tmp_path: Path, tiny: str) -> None:
@@ -303,3 +325,49 @@ def test_the_command_says_what_it_did_and_what_is_wrong(tmp_path: Path, tiny: st
         assert message in str(failed.exception)
     failed = CliRunner().invoke(pixels, [str(tmp_path)])
     assert "no dataset at" in str(failed.exception)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_whole_files_and_is_gone_on_with(tmp_path: Path, tiny: str) -> None:
+    write_pictures(tmp_path / "in", 60)
+    made = job(tmp_path, tiny)
+    tokenize(made)
+    command = [sys.executable, "-m", "visent", "pixels", made.out, "--split", "train"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while len(stamps(made.out)) < 3 and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    before = stamps(made.out)
+    assert 0 < len(before) < 20
+    for name in before:
+        assert pq.read_table(Path(made.out, "pixels", name)).num_rows == 3
+    done = make_pixels(made.out, "train")
+    assert 20 - len(before) <= done.made <= 21 - len(before)  # a file may be there whose receipt is not
+    assert not list(Path(made.out, "pixels").glob(".tmp-*"))
+    assert same_as_codes(made.out, "train", tiny) == 60
+
+
+FULL_DISK = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+sys.argv[0] = "visent"
+from visent.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_target_that_cannot_take_more_is_one_line_and_leaves_nothing_half(tmp_path: Path, tiny: str) -> None:
+    write_pictures(tmp_path / "in", 6)
+    made = job(tmp_path, tiny)
+    tokenize(made)
+    command = [sys.executable, "-c", FULL_DISK, "pixels", made.out, "--split", "train"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("pixels of", "keys of"))]
+    assert line.startswith(f"error: cannot write {made.out}/pixels/train-00000-of-00002.parquet: ")
+    assert "File too large; nothing half-written was left" in line
+    assert list(Path(made.out, "pixels").iterdir()) == []
+    assert make_pixels(made.out, "train").rows == 6
