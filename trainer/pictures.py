@@ -90,7 +90,12 @@ def grid(columns: Sequence[tuple[str, Images]], title: str) -> Image.Image:
 
 
 def _width(row: list[tuple[str, Images]], size: int) -> int:
-    return sum(len(images) * (size + GAP) for _, images in row) + GROUP_GAP * (len(row) - 1) + GAP
+    return sum(_group_width(*group, size) for group in row) + GROUP_GAP * (len(row) - 1) + GAP
+
+
+def _group_width(name: str, images: Images, size: int) -> int:
+    """Returns the width of images side by side, or of their heading where that is longer."""
+    return max(len(images) * (size + GAP), int(_font(bold=True).getlength(name)) + GAP)
 
 
 def _draw_row(
@@ -106,11 +111,11 @@ def _draw_row(
         draw.text((left, top), name, _INK, _font(bold=True))
         first = 0 if name == "prompt" else prompt_images
         for i, image in enumerate(images):
+            at = left + i * (image.shape[0] + GAP)
             if first + i < len(labels):
-                draw.text((left, top + LABEL - 2), labels[first + i], _INK, _font())
-            sheet.paste(Image.fromarray(np.asarray(image)), (left, top + 2 * LABEL - 2))
-            left += image.shape[0] + GAP
-        left += GROUP_GAP
+                draw.text((at, top + LABEL - 2), labels[first + i], _INK, _font())
+            sheet.paste(Image.fromarray(np.asarray(image)), (at, top + 2 * LABEL - 2))
+        left += _group_width(name, images, images.shape[1]) + GROUP_GAP
 
 
 def _font(*, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -14,6 +14,7 @@ from trainer.figures.moments import Moments, Statistics
 from trainer.figures.overlap import Overlap
 from trainer.figures.reference import read_statistics
 from trainer.networks.network import SLOTS, Network, Slot
+from trainer.networks.opening import WANTED
 from trainer.protocols.cases import Cases
 from trainer.protocols.part import FigureName, Part
 from trainer.protocols.results import Figure, NetworkFacts, Value
@@ -139,7 +140,7 @@ def _wanted(name: FigureName, slot: Slot, given: Network | None) -> str:
     """Says which network a figure waits for."""
     if given is not None:
         return f"{given.name} names no classes, which an Inception Score counts: give another network with --network"
-    return f"no network for {SLOTS[slot]} was given: name one with --network {slot}=WHERE"
+    return f"no network for {SLOTS[slot]} was given with --network {slot}=WHERE; {WANTED[slot]}"
 
 
 def _only(kind: type[T], one: Sum) -> T:

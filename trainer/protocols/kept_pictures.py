@@ -80,8 +80,8 @@ def contact_sheet(part: Part, cases: Cases, samples: Samples, tokenizer: Tokeniz
 
     Of clips the frames that were given stand before those that were generated.
     """
-    shown = min(CLIPS if cases.frames > 1 else STILLS, len(cases))
-    numbers = np.linspace(0, len(cases) - 1, shown).round().astype(np.int64)
+    some = min(CLIPS if part.kind == "clips" else STILLS, len(cases))
+    numbers = np.linspace(0, len(cases) - 1, some).round().astype(np.int64)
     kept = cases.kept // tokenizer.card.tokens_per_image  # whole images of results that were given
     before = decoded.given(cases, tokenizer, numbers, GIVEN)
     made, ceiling = decoded.results(cases, samples, tokenizer, numbers), decoded.ceiling(cases, tokenizer, numbers)
@@ -93,18 +93,3 @@ def contact_sheet(part: Part, cases: Cases, samples: Samples, tokenizer: Tokeniz
                                                       strict=True)
     ]  # fmt: skip
     return pictures.sheet(strips, title)
-
-
-def write_sheet(
-    part: Part, cases: Cases, samples: Samples, tokenizer: Tokenizer, folder: str | Path, title: str
-) -> str:
-    """Writes `contact_sheet` as `<folder>/images/<part>.png`, on the first host alone; returns its path.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    path = files.join(folder, "images", f"{plain_name(part.name)}.png")
-    if hosts.first():
-        files.make_folder(files.parent(path))
-        pictures.save(contact_sheet(part, cases, samples, tokenizer, title), path)
-    return path

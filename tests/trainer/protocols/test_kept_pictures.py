@@ -15,7 +15,7 @@ from PIL import Image
 from tokenizer.load import load
 from tokenizer.testing import tiny_tokenizer_dir
 from trainer.protocols import decoded, kept_pictures
-from trainer.protocols.kept_pictures import contact_sheet, keep_pictures, number_wanted, write_sheet
+from trainer.protocols.kept_pictures import contact_sheet, keep_pictures, number_wanted
 from visent.errors import UserError
 from visent.untrusted.names import is_plain, plain_name
 
@@ -86,8 +86,7 @@ def test_of_long_prompts_the_last_images_are_shown(tokenizer):
 def test_a_sheet_holds_prompt_result_truth_and_ceiling_of_each_sample(tokenizer, tmp_path, kind, columns):
     cases = cases_of(kind, tokenizer, 20)
     samples, part = samples_of(cases, tmp_path), part_of(kind, "psnr")
-    path = write_sheet(part, cases, samples, tokenizer, tmp_path, "a title")
-    sheet = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    sheet = np.asarray(contact_sheet(part, cases, samples, tokenizer, "a title")).astype(int)
     shown = kept_pictures.CLIPS if kind == "clips" else kept_pictures.STILLS
     numbers = np.linspace(0, 19, shown).round().astype(int)
     wanted = [cases.truth(numbers)[:, -1], decoded.ceiling(cases, tokenizer, numbers)[:, -1],

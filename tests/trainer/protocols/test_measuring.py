@@ -217,7 +217,8 @@ def test_without_its_network_a_figure_says_which_one_is_wanted(tokenizer, tmp_pa
         part_of("images", "fid", "psnr"), cases, samples_of(cases, tmp_path), tokenizer, {}, tmp_path, pixels="a"
     ).figures
     assert fid.model is None
-    assert "--network images=" in fid.missing
+    assert "no network for FID and Inception Score of images was given with --network images=WHERE" in fid.missing
+    assert "Inception-v3 of 2015-12-05" in fid.missing
     assert psnr.model is not None
 
 
