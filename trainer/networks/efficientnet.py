@@ -27,6 +27,7 @@ SIZE = 224
 FEATURES, CLASSES = 1280, 1000
 EPSILON = 1e-3
 BATCH = 32  # for each device
+PARTS = ("weight", "bias", "running_mean", "running_var")  # of batch normalisation
 TELLS = ("_conv_stem.weight", "_blocks.15._project_conv.weight", "_fc.weight")
 
 
@@ -105,13 +106,15 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
     shapes: dict[str, tuple[int, ...]] = {"_fc.weight": (CLASSES, FEATURES), "_fc.bias": (CLASSES,)}
     for name, (norm, shape) in convs.items():
         shapes[f"{name}.weight"] = shape
-        shapes |= {f"{norm}.{part}": shape[:1] for part in ("weight", "bias", "running_mean", "running_var")}
+        shapes |= {f"{norm}.{part}": shape[:1] for part in PARTS}
     check_shapes(path, tensors, shapes, NAME)
     weights = {"classes.kernel": np.ascontiguousarray(tensors["_fc.weight"].T), "classes.bias": tensors["_fc.bias"]}
     for name, (norm, _) in convs.items():
         kernel = tensors[f"{name}.weight"].transpose(2, 3, 1, 0)
-        parts = [tensors[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
-        weights[f"{name}.kernel"], weights[f"{name}.bias"] = layers.folded(kernel, *parts, EPSILON)
+        scale, shift, mean, variance = (tensors[f"{norm}.{part}"] for part in PARTS)
+        weights[f"{name}.kernel"], weights[f"{name}.bias"] = layers.folded(
+            kernel, scale, shift, mean, variance, EPSILON
+        )
     return weights
 
 
@@ -150,7 +153,8 @@ def _through(weights: dict[str, jax.Array], name: str, block: Block, images: jax
 
 
 def _convolved(weights: dict[str, jax.Array], name: str, images: jax.Array, stride: int = 1) -> jax.Array:
-    return layers.convolve(images, weights[f"{name}.kernel"], stride) + weights[f"{name}.bias"]
+    made: jax.Array = layers.convolve(images, weights[f"{name}.kernel"], stride) + weights[f"{name}.bias"]
+    return made
 
 
 def _relu6(values: jax.Array) -> jax.Array:

@@ -81,8 +81,10 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
     weights = {"classes": np.ascontiguousarray(tensors["fc.weight"].T, np.float32)}
     for name in convs:
         kernel = tensors[f"{name}.conv.weight"].transpose(2, 3, 1, 0)
-        parts = [tensors[f"{name}.bn.{part}"] for part in PARTS.values()]
-        weights[f"{name}.kernel"], weights[f"{name}.bias"] = layers.folded(kernel, *parts, EPSILON)
+        scale, shift, mean, variance = (tensors[f"{name}.bn.{part}"] for part in PARTS.values())
+        weights[f"{name}.kernel"], weights[f"{name}.bias"] = layers.folded(
+            kernel, scale, shift, mean, variance, EPSILON
+        )
     return weights
 
 

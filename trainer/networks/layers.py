@@ -66,7 +66,8 @@ def _counts(shape: Sequence[int], size: int, padding: str) -> np.ndarray:
         np.minimum(np.arange(length) + size - before, length) - np.maximum(np.arange(length) - before, 0)
         for length in shape
     ]
-    return np.multiply.outer(along[0], along[1]).astype(np.float32)[..., None]
+    counts: np.ndarray = np.multiply.outer(along[0], along[1]).astype(np.float32)[..., None]
+    return counts
 
 
 def folded(

