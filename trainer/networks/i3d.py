@@ -66,7 +66,7 @@ def load(path: str | Path) -> Network:
 
 def describe(weights: Weights, pixels: UInt8[jax.Array, "n f h w 3"]) -> tuple[jax.Array, jax.Array]:
     """Returns the features and the probabilities of clips."""
-    frames = resized(pixels.astype(jnp.float32), (SIDE, SIDE), "top-left")
+    frames = resized(pixels, (SIDE, SIDE), "top-left")
     features = logits(weights, 2 * frames / 255 - 1)
     return features, jax.nn.softmax(features)
 

@@ -66,7 +66,7 @@ def load(path: str | Path) -> Network:
 def prepared(card: NetworkCard, mean: Float32[np.ndarray, "..."], pixels: Pixels) -> Float32[np.ndarray, "n ..."]:
     """Returns the network's input for pictures or clips."""
     colours = pixels[..., ::-1] if card.colours == "BGR" else pixels
-    values = resized(colours.astype(np.float32), (card.size[0], card.size[1]), card.resize)  # type: ignore[arg-type]
+    values = resized(colours, (card.size[0], card.size[1]), card.resize)  # type: ignore[arg-type]
     top, left = ((side - part) // 2 for side, part in zip(card.size, card.crop, strict=True))
     values = values[..., top : top + card.crop[0], left : left + card.crop[1], :]
     values = values.transpose([AXES[card.takes].index(axis) for axis in card.layout])

@@ -11,16 +11,21 @@ Grid = Literal["top-left", "corners", "edges"]
 
 
 def resized(pictures: Any, size: tuple[int, int], grid: Grid) -> Any:
-    """Returns float32[... h w c] pictures, of numpy or of JAX, in `size` = (height, width).
+    """Returns pictures [... h w c], of numpy or of JAX, as float32 in `size` = (height, width).
 
     Without antialiasing: `tf.image.resize_bilinear` for "top-left", to the order of its additions.
     """
-    left, right, share = _along(pictures.shape[-2], size[1], grid)
-    rows = pictures[..., left, :]
-    rows = rows + (pictures[..., right, :] - rows) * share[:, None]
-    top, bottom, share = _along(pictures.shape[-3], size[0], grid)
-    upper = rows[..., top, :, :]
-    return upper + (rows[..., bottom, :, :] - upper) * share[:, None, None]
+    top, bottom, down = _along(pictures.shape[-3], size[0], grid)
+    left, right, across = _along(pictures.shape[-2], size[1], grid)
+
+    def rows(of: Int[np.ndarray, " k"]) -> Any:
+        """Rows of pictures, resized along them; only what is taken becomes float."""
+        taken = pictures[..., of, :, :]
+        first = taken[..., left, :].astype(np.float32)
+        return first + (taken[..., right, :].astype(np.float32) - first) * across[:, None]
+
+    upper = rows(top)
+    return upper + (rows(bottom) - upper) * down[:, None, None]
 
 
 def _along(
