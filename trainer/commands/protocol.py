@@ -13,6 +13,7 @@ from visent.staging import brought, is_url
 if TYPE_CHECKING:
     from tokenizer.tokenizer import Tokenizer
     from trainer.protocols.preparing import Wanted
+    from trainer.protocols.results import Evaluation
     from trainer.protocols.run import Bench, Found
     from trainer.sampling import TrainedRun
 
@@ -52,6 +53,7 @@ def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
     from trainer.sampling import load_run
 
     catalog.find(asked["protocol"])
+    others = _others(asked)
     run = load_run(common.run, common.step)
     if hosts.first():
         files.make_folder(common.out)
@@ -62,10 +64,23 @@ def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
         plan = preparing.prepare(run, wanted)
         for note in plan.notes:
             _say(note)
-        found = evaluate(plan, bench, axes, lambda: _tokens(run, common), lambda found: _write(found, common.out))
-    written = _write(found, common.out)
+        found = evaluate(
+            plan, bench, axes, lambda: _tokens(run, common), lambda found: _write(found, others, common.out)
+        )
+    written = _write(found, others, common.out)
     if hosts.first():
-        _show(found, written, as_json=common.as_json)
+        _show(found, others, written, as_json=common.as_json)
+
+
+def _others(asked: Mapping[str, Any]) -> list["Evaluation"]:
+    """Reads the evaluations that this one is to stand beside."""
+    from trainer.protocols import results
+
+    found = [results.read(path) for path in asked["compare"]]
+    for path, other in zip(asked["compare"], found, strict=True):
+        if other.protocol != asked["protocol"]:
+            raise UserError(f"--compare {path} is by protocol {other.protocol!r}: compare evaluations by the same one")
+    return found
 
 
 def _say(line: str) -> None:
@@ -150,36 +165,36 @@ def _forgetting(run: "TrainedRun", common: Common) -> "Found":
     return Found(evaluation=begun(run, "forgetting", about, common.split or "val", forgetting=found.to_json()))
 
 
-def _write(found: "Found", out: str) -> list[str]:
-    """Writes the JSON, the Markdown and the page of what was found so far; returns their names."""
+def _write(found: "Found", others: Sequence["Evaluation"], out: str) -> list[str]:
+    """Writes the JSON, the Markdown and the page of what was found so far; returns their names.
+
+    In the last two the other evaluations stand beside it.
+    """
     from manifests import files
     from trainer import hosts
-    from trainer.protocols import report_page, tables
+    from trainer.protocols import report_page, sections
 
     names = [files.join(out, f"{BASE}.{ending}") for ending in ("json", "md", "html")]
     if hosts.first():
         files.write_json(names[0], found.evaluation.to_json())
-        files.write_bytes(names[1], tables.markdown([found.evaluation]).encode())
-        files.write_bytes(names[2], report_page.page([found.evaluation], found.pictures).encode())
+        files.write_bytes(names[1], sections.markdown([found.evaluation, *others]).encode())
+        files.write_bytes(names[2], report_page.page([found.evaluation, *others], found.pictures).encode())
     return names
 
 
-def _show(found: "Found", written: Sequence[str], *, as_json: bool) -> None:
+def _show(found: "Found", others: Sequence["Evaluation"], written: Sequence[str], *, as_json: bool) -> None:
     import json
 
     from rich.console import Console
 
-    from trainer.protocols import forgetting, sweeps, tables
+    from trainer.protocols import sections, tables
 
-    evaluation = found.evaluation
     if as_json:
-        click.echo(json.dumps(evaluation.to_json(), indent=1))
+        click.echo(json.dumps(found.evaluation.to_json(), indent=1))
         return
-    grids = [*tables.parts([evaluation]), *tables.tokens(evaluation), *map(sweeps.grid, evaluation.sweeps)]
-    if evaluation.forgetting:
-        grids += forgetting.grids(forgetting.Forgetting.from_json(evaluation.forgetting))
+    grids = [*sections.grids([found.evaluation, *others]), *tables.seconds(found.evaluation)]
     text = io.StringIO()
-    tables.show(Console(file=text, width=Console().width), [*grids, *tables.seconds(evaluation)])
+    tables.show(Console(file=text, width=Console().width), grids)
     click.echo(text.getvalue())
     for path in written:
         click.echo(path)

@@ -14,7 +14,8 @@ DEFAULTS = {"seed": 0, "keep_images": "0"}
 def protocol_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of protocols; the command gets them as one mapping, `protocol`'s value among them."""
     names = ("protocol", "data", "network", "part", "most", "pairs", "top_k", "temperature", "seed", "sweep", "pair",
-             "prompt", "prompt_split", "reference", "papers", "keep_images", "tokenizer")  # fmt: skip
+             "prompt", "prompt_split", "reference", "papers", "compare", "keep_images",
+             "tokenizer")  # fmt: skip
 
     @click.option("--protocol", metavar="NAME", help="lvm-lite, delvm or lvm: a paper's; tasks: of the run's own "
                   "tasks; forgetting: all tasks after each stage. See --protocols.")  # fmt: skip
@@ -37,6 +38,8 @@ def protocol_options(command: Callable[..., None]) -> Callable[..., None]:
                   help="Real statistics (mu, sigma) as ADM writes them, in place of the data's own.")  # fmt: skip
     @click.option("--papers", multiple=True, type=click.Path(), metavar="FILE.toml",
                   help="More of the papers' rows, as docs/evaluation.md has them.")  # fmt: skip
+    @click.option("--compare", multiple=True, type=click.Path(), metavar="FILE.json",
+                  help="Another run's evaluation.json by the same protocol, to stand beside this one's.")  # fmt: skip
     @click.option("--keep-images", default=DEFAULTS["keep_images"], show_default=True, metavar="N|all",
                   help="Generated images of each part that are written as files.")  # fmt: skip
     @click.option("--tokenizer", default="default", show_default=True, help="Tokenizer name or folder.")

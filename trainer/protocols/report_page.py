@@ -72,7 +72,7 @@ def _pictures(page: Page, evaluations: Sequence[Evaluation], pictures: Mapping[s
 
 def _sweeps(page: Page, evaluation: Evaluation, pictures: Mapping[str, bytes]) -> None:
     for sweep in evaluation.sweeps:
-        page.heading(f"{sweep.part}: {sweep.axis}, {evaluation.title}", sweeps.ABOUT)
+        page.heading(f"Sweep: {evaluation.title}", sweeps.ABOUT)
         _table(page, sweeps.grid(sweep))
         for caption, svg in sweeps.plots(sweep):
             page.plot(svg, caption)

@@ -83,7 +83,7 @@ def grid(sweep: Sweep) -> Grid:
     names = list(dict.fromkeys(figure.name for point in sweep.points for figure in point.figures))
     networks = {f.name: f.network.label for point in sweep.points for f in point.figures if f.network}
     heads = [f"{FIGURES[name].title} {FIGURES[name].direction} {networks.get(name, '')}".rstrip() for name in names]
-    made, notes = Grid(title=sweep.part, head=[sweep.axis, "samples", *heads]), Notes()
+    made, notes = Grid(title=f"{sweep.part}, by {sweep.axis}", head=[sweep.axis, "samples", *heads]), Notes()
     ceilings: dict[FigureName, Value] = {}
     for point in sweep.points:
         found = {figure.name: figure for figure in point.figures}

@@ -1,4 +1,4 @@
-"""Evaluations as tables: the papers' rows, then the user's runs, then the ceiling; for a terminal and in Markdown."""
+"""Evaluations as tables in words: the papers' rows, then the user's runs, then the ceiling."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -240,28 +240,6 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         *networks,
         ("versions", ", ".join(f"{name} {value}" for name, value in evaluation.versions.items())),
     ]
-
-
-def markdown(evaluations: Sequence[Evaluation], more: Iterable[Grid] = ()) -> str:
-    """Returns the tables of one or several evaluations by one protocol as Markdown."""
-    first = evaluations[0]
-    lines = [f"# {first.protocol}", "", first.about, ""]
-    for grid in [*parts(evaluations), *(grid for each in evaluations for grid in tokens(each)), *more]:
-        lines += _markdown(grid)
-    for each in evaluations:
-        lines += [f"## {each.title}", "", *(f"- {name}: {value}" for name, value in facts(each)), ""]
-        lines += [*(f"- {note}" for note in each.notes), *([""] if each.notes else [])]
-    return "\n".join(lines)
-
-
-def _markdown(grid: Grid) -> list[str]:
-    rule = ["---"] * grid.words + ["---:"] * (len(grid.head) - grid.words)
-    lines = [_line(grid.head), _line(rule), *map(_line, grid.rows)]
-    return [f"## {grid.title}", "", *lines, "", *(f"- {note}" for note in grid.below), *([""] if grid.below else [])]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def show(console: Console, grids: Iterable[Grid]) -> None:
