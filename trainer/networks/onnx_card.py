@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float32
 
+from trainer.networks.network import PUBLISHED
 from trainer.networks.resizing import Grid
 from visent.errors import UserError, unknown
 from visent.untrusted.arrays import read_array
@@ -27,8 +28,8 @@ class NetworkCard:
 
     file: str  # of the network, beside this file
     sha256: str  # of that file
-    name: str  # that stands beside figures: "C3D, UCF101"
-    port_of: str = ""  # the published network that it is a port of, if whoever made the file says so
+    name: str = ""  # that stands beside figures, or
+    port_of: str = ""  # one of PUBLISHED, where whoever made the file says that it gives the same numbers
     takes: str  # images or clips
     frames: int = 0  # of a clip
     size: tuple[int, ...]  # height and width
@@ -49,6 +50,12 @@ class NetworkCard:
         for name, choices in (("takes", tuple(AXES)), ("resize", get_args(Grid)), ("colours", ("RGB", "BGR"))):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
+        if self.port_of and self.port_of not in PUBLISHED.values():
+            raise UserError(f"port_of is {self.port_of!r}, expected one of {', '.join(map(repr, PUBLISHED.values()))}")
+        if bool(self.name) == bool(self.port_of) or self.name in PUBLISHED.values():
+            raise UserError(
+                f"name is {self.name!r}, expected one of its own, or port_of where it is the papers' network"
+            )
         object.__setattr__(self, "layout", self.layout or {"images": "NCHW", "clips": "NCFHW"}[self.takes])
         object.__setattr__(self, "crop", self.crop or self.size)
         axes = AXES[self.takes]

@@ -52,7 +52,7 @@ def load(path: str | Path) -> Network:
     weights = [file.name for file in described.parent.iterdir() if file.name.startswith(model.name)]  # .onnx.data, too
     used = {described.name, *weights, *([card.mean_file] if card.mean_file else [])}
     return Network(
-        name=card.name,
+        name=card.name or card.port_of,
         where=str(path),
         sha256=sha256_of_files(described.parent, used),
         same_as_papers="port" if card.port_of else "no",
@@ -143,7 +143,7 @@ def _check_pixels(pixels: Pixels, card: NetworkCard) -> None:
     got = f"clips of {pixels.shape[1]} frames" if pixels.ndim == 5 else "pictures"
     wanted = f"clips of {card.frames} frames" if card.takes == "clips" else "pictures"
     if got != wanted:
-        raise UserError(f"{card.name} judges {wanted}, got {got}")
+        raise UserError(f"{card.name or card.port_of} judges {wanted}, got {got}")
 
 
 def _check_hash(model: Path, card: NetworkCard, described: Path) -> None:

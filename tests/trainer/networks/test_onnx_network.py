@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from trainer.networks import onnx_network  # noqa: E402
 from trainer.networks.onnx_card import read_card, read_mean  # noqa: E402
+from trainer.networks.opening import open_network  # noqa: E402
 from trainer.networks.resizing import resized  # noqa: E402
 from visent.errors import UserError  # noqa: E402
 
@@ -163,13 +164,15 @@ def test_its_label_says_whose_network_it_is(tmp_path: Path) -> None:
     model = write_network(tmp_path)
     own = onnx_network.load(write_card(tmp_path))
     assert own.label == f"small C3D ({own.sha256[:8]}; not the papers' network)"
-    port = onnx_network.load(write_card(tmp_path, port_of="C3D, UCF101 of pfnet-research/tgan2"))
-    assert port.label == f"small C3D ({port.sha256[:8]}, a port)"
+    card = write_card(tmp_path, name=None, port_of="C3D, UCF101")
+    port = open_network("actions", str(card))
+    assert port.label == f"C3D, UCF101 ({port.sha256[:8]}, a port)"
+    assert open_network("clips", str(card)).label == f"C3D, UCF101 ({port.sha256[:8]}; not the papers' network)"
     assert own.sha256 != port.sha256  # the card is part of what a network says
     assert onnx_network.load(model).sha256 == port.sha256  # by its file or by its card
     told = f"{hashlib.sha256(model.read_bytes()).hexdigest()}  c3d.onnx\n"
-    card = hashlib.sha256((tmp_path / "c3d.toml").read_bytes()).hexdigest()
-    assert port.sha256 == hashlib.sha256(f"{told}{card}  c3d.toml\n".encode()).hexdigest()
+    described = hashlib.sha256(card.read_bytes()).hexdigest()
+    assert port.sha256 == hashlib.sha256(f"{told}{described}  c3d.toml\n".encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,9 @@ def test_its_label_says_whose_network_it_is(tmp_path: Path) -> None:
     [
         ({"features": None}, "lacks features; see docs/networks.md"),
         ({"sha256": None}, "lacks sha256"),
+        ({"name": None}, "name is '', expected one of its own, or port_of"),
+        ({"name": "C3D, UCF101"}, "or port_of where it is the papers' network"),
+        ({"name": None, "port_of": "C3D"}, "port_of is 'C3D', expected one of 'Inception.*', 'C3D, UCF101'"),
         ({"feature": "pool"}, "unknown key 'feature': did you mean 'features'"),
         ({"features": "pol"}, "unknown output of .*c3d.onnx 'pol': did you mean 'pool'"),
         ({"features": "conv1"}, r"output 'conv1' is \[8, 6, 4, 12, 12\] for a batch of 8, expected one row of numbers"),
