@@ -69,34 +69,42 @@ def make_pixels(folder: str, split: str = "val", roles: Sequence[str] = (), most
     """
     started = time.monotonic()
     finish_begun(folder)
-    facts = load_facts(folder)
-    before = load_pixel_facts(folder, split)
-    kinds, most = _asked(folder, facts, split, roles, most, before)
-    target = files.join(folder, FOLDER)
+    load_facts(folder)  # says so where there is no dataset, which could not be locked either
     with alone(folder):
-        files.make_folder(target)
-        files.remove_temporaries(target)
-        works = _works(folder, facts, split, most)
-        done = _done(target, works, kinds)
-        missing = [work for work in works if work.file not in done]
-        made: dict[str, PixelFile] = {}
-        pictures, legends = 0, before.legends if before else {}
-        if missing or not _covers(before, facts, kinds):  # else the source may be gone
-            job = _job(folder, facts, kinds)
-            made, pictures = _run(job, target, facts, missing, kinds)
-            legends = {**job.source.legends, **drawn_legends(job.networks)}
-        now = PixelFacts(
-            dataset=facts.name, split=split, config_digest=facts.config_digest,
-            image_size=facts.schema.card.image_size, roles=kinds, most=most,
-            legends={role: legend for role, legend in legends.items() if role in kinds},
-            files=tuple((done | made)[work.file] for work in works),
-        )  # fmt: skip
+        facts, before = load_facts(folder), load_pixel_facts(folder, split)
+        kinds, most = _asked(folder, facts, split, roles, most, before)
+        now, made, pictures = _brought_up_to_date(folder, facts, split, kinds, most, before)
         _finish(folder, now, before)
     return Made(
         folder=folder, split=split, roles=tuple(kinds), rows=sum(file.rows for file in now.files),
-        files=len(works), made=len(made), bytes=sum(file.bytes for file in now.files), pictures=pictures,
+        files=len(now.files), made=made, bytes=sum(file.bytes for file in now.files), pictures=pictures,
         seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def _brought_up_to_date(
+    folder: str, facts: DatasetFacts, split: str, kinds: Mapping[str, RoleKind], most: int | None,
+    before: PixelFacts | None,
+) -> tuple[PixelFacts, int, int]:  # fmt: skip
+    """Makes the files that are missing; returns what there is then, how many files were made, of how many pictures."""
+    target = files.join(folder, FOLDER)
+    files.make_folder(target)
+    files.remove_temporaries(target)
+    works = _works(folder, facts, split, most)
+    done = _done(target, works, kinds)
+    missing = [work for work in works if work.file not in done]
+    made: dict[str, PixelFile] = {}
+    pictures, legends = 0, before.legends if before else {}
+    if missing or not _covers(before, facts, kinds):  # else the source may be gone
+        job = _job(folder, facts, kinds)
+        made, pictures = _run(job, target, facts, missing, kinds)
+        legends = {**job.source.legends, **drawn_legends(job.networks)}
+    now = PixelFacts(
+        dataset=facts.name, split=split, config_digest=facts.config_digest, image_size=facts.schema.card.image_size,
+        roles=kinds, most=most, legends={role: legend for role, legend in legends.items() if role in kinds},
+        files=tuple((done | made)[work.file] for work in works),
+    )  # fmt: skip
+    return now, len(made), pictures
 
 
 def _covers(before: PixelFacts | None, facts: DatasetFacts, kinds: Mapping[str, RoleKind]) -> bool:
@@ -189,28 +197,30 @@ def _run(
     with track(f"pixels of {facts.name}", sum(len(work.rows.keys) for work in works), "rows") as progress:
         for work in works:
             packed = packed_rows(job, units[work.shard.unit], work.shard, tuple(kinds), work.everything, work.rows)
-            path = files.join(target, work.file)
-            with files.writing(path) as temporary:
-                with PixelSink(temporary, kinds) as sink:
-                    pictures += _write(sink, packed, progress)
-                size, digest = files.stamp(temporary)[0], files.sha256(temporary)
-            info = PixelFile(
-                file=work.file, unit=work.shard.unit, shard_sha256=work.shard.sha256,
-                keys_sha256=work.shard.keys_sha256, rows=len(work.rows.keys), rows_sha256=keys_digest(work.rows.keys),
-                roles=tuple(kinds), bytes=size, sha256=digest,
-            )  # fmt: skip
-            files.write_json(files.join(target, receipt_name(work.file)), info.to_json())
-            made[work.file] = info
+            made[work.file], written = _write(target, work, kinds, packed, progress)
+            pictures += written
     return made, pictures
 
 
-def _write(sink: PixelSink, packed: Iterable[Packed], progress: Track) -> int:
+def _write(
+    target: str, work: _Work, kinds: Mapping[str, RoleKind], packed: Iterable[Packed], progress: Track
+) -> tuple[PixelFile, int]:
+    """Writes one file and then its receipt; returns that, and how many pictures there are."""
     pictures = 0
-    for row in packed:
-        sink.append(row.key, row.pictures)
-        pictures += sum(map(len, row.pictures.values()))
-        progress.advance()
-    return pictures
+    with files.writing(files.join(target, work.file)) as temporary:
+        with PixelSink(temporary, kinds) as sink:
+            for row in packed:
+                sink.append(row.key, row.pictures)
+                pictures += sum(map(len, row.pictures.values()))
+                progress.advance()
+        size, digest = files.stamp(temporary)[0], files.sha256(temporary)
+    info = PixelFile(
+        file=work.file, unit=work.shard.unit, shard_sha256=work.shard.sha256, keys_sha256=work.shard.keys_sha256,
+        rows=len(work.rows.keys), rows_sha256=keys_digest(work.rows.keys), roles=tuple(kinds), bytes=size,
+        sha256=digest,
+    )  # fmt: skip
+    files.write_json(files.join(target, receipt_name(work.file)), info.to_json())
+    return info, pictures
 
 
 def _finish(folder: str, now: PixelFacts, before: PixelFacts | None) -> None:

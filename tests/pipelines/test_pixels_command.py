@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from deadly import Deadly
 from made_media import picture_bytes, write_labels, write_picture, write_pictures, write_video
 from PIL import Image
 from urls import at_url
@@ -25,7 +26,9 @@ from pipelines.cli import verify
 from pipelines.commands.pixels import pixels
 from pipelines.commands.status import status
 from pipelines.encoder import shared_encoder
-from pipelines.job import Job
+from pipelines.faults import Fault
+from pipelines.job import Job, Work, units_of
+from pipelines.pixel_rows import ShardRows, packed_rows
 from pipelines.pixels import make_pixels
 from pipelines.reporting.report import Wanted, write_report
 from pipelines.resuming.retry import retry_rejects
@@ -34,11 +37,12 @@ from pipelines.sources.folder import FolderSource
 from pipelines.sources.pairs import PairsSource
 from pipelines.sources.videos import Videos
 from pipelines.tokenize import tokenize
+from pipelines.units import tokenize_unit
 from visent.errors import UserError
 
 
 def job(tmp_path: Path, tiny: str, **options: Any) -> Job:
-    source = FolderSource(paths=(str(tmp_path / "in"),), items_per_unit=3)
+    source = options.pop("source", None) or FolderSource(paths=(str(tmp_path / "in"),), items_per_unit=3)
     return Job(**{"out": str(tmp_path / "d"), "name": "d", "tokenizer": tiny, "source": source} | options)
 
 
@@ -58,7 +62,7 @@ def same_as_codes(folder: str, split: str, tiny: str) -> int:
 
 
 def stamps(folder: str) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in Path(folder, "pixels").glob("*.parquet")}
+    return {path.name: path.stat().st_mtime_ns for path in Path(folder, "pixels").glob("train-*.parquet")}
 
 
 @pytest.mark.parametrize("format", ["parquet", pytest.param("arrayrecord", marks=pytest.mark.slow)])
@@ -156,6 +160,23 @@ def test_models_of_labels_have_their_palettes_legend(tmp_path: Path, tiny: str) 
     assert legend.ids == tuple(number for number in range(1, 151) if number != 49)
     drawn = np.unique(store.read("drawn", np.arange(3)).reshape(-1, 3), axis=0)
     assert {tuple(colour) for colour in drawn.tolist()} <= set(legend.colours[:3])
+
+
+def test_what_kills_its_reader_is_not_read_again(tmp_path: Path, tiny: str) -> None:
+    source = Deadly(items=(("a", "crash", "b"), ("a", "raise", "b"), ("c",)))
+    made = job(tmp_path, tiny, source=source)
+    (unit,) = units_of(made, source.listing()[0])
+    faults = (
+        Fault(item=0, result=1, stage="decode", reason="crashed"),
+        Fault(item=1, result=1, stage="read", reason="crashed"),
+    )
+    Path(made.out).mkdir()
+    shard = tokenize_unit(made, Work(unit=unit, faults=faults), "", shared_encoder(tiny, "crop", None))
+    keys = ["0/0", "0/2", "1/0", "2/0"]
+    rows = ShardRows(keys=keys, sizes=[[48, 40]] * 4, lengths=None)
+    packed = list(packed_rows(made, unit, shard, ("image",), rows, rows))
+    assert [row.key for row in packed] == keys
+    assert [len(row.pictures["image"]) for row in packed] == [1] * 4
 
 
 def test_five_lines_read_them(tmp_path: Path, tiny: str) -> None:
