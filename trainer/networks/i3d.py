@@ -18,7 +18,7 @@ from jaxtyping import Float32, UInt8
 from trainer.networks import i3d_weights
 from trainer.networks.i3d_weights import LOGITS, MODULES, NUMBERS_SHA256, recognises
 from trainer.networks.layers import matmul
-from trainer.networks.network import PUBLISHED, Network, Outputs, Pixels
+from trainer.networks.network import PAPERS, Network, Outputs, Pixels
 from trainer.networks.resizing import resized
 from trainer.networks.running import batched
 from trainer.networks.weights import sha256_of
@@ -52,7 +52,7 @@ def load(path: Path) -> Network:
         return of_frames(pixels.shape[1])(pixels)
 
     return Network(
-        name=PUBLISHED["clips"] if known else f"a network of I3D's shape, {classes} classes",
+        name=PAPERS["clips"] if known else f"a network of I3D's shape, {classes} classes",
         where=str(path),
         sha256=sha256_of(path),
         same_as_papers=("yes" if path.is_dir() else "port") if known else "no",

@@ -12,12 +12,12 @@ import numpy as np
 from trainer.networks import layers
 from trainer.networks.graph_constants import graph_file, holds_name, read_constants
 from trainer.networks.inception_network import CLASSES, FEATURES, NETWORK, Branches, Conv, Step, describe, layers_of
-from trainer.networks.network import PUBLISHED, Network
+from trainer.networks.network import PAPERS, Network
 from trainer.networks.running import batched
 from trainer.networks.weights import check_shapes, is_pickled, names_of, read_state_dict, sha256_of
 from visent.errors import UserError
 
-NAME = PUBLISHED["images"]
+NAME = PAPERS["images"]
 # pytorch-fid's pt_inception-2015-12-05-6726825d.pth and torch-fidelity's weights-inception-2015-12-05-6726825d.pth
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WHERE = (

@@ -14,7 +14,7 @@ SLOTS: dict[Slot, str] = {
     "clips": "FVD",
     "actions": "Inception Score of clips",
 }
-PUBLISHED: dict[Slot, str] = {  # the networks that papers' figures are made with
+PAPERS: dict[Slot, str] = {  # the networks that papers' figures are made with
     "images": "Inception-v3 of 2015-12-05",
     "clips": "I3D, Kinetics-400",
     "actions": "C3D, UCF101",

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float32
 
-from trainer.networks.network import PUBLISHED
+from trainer.networks.network import PAPERS
 from trainer.networks.resizing import Grid
 from visent.errors import UserError, unknown
 from visent.untrusted.arrays import read_array
@@ -29,7 +29,7 @@ class NetworkCard:
     file: str  # of the network, beside this file
     sha256: str  # of that file
     name: str = ""  # that stands beside figures, or
-    port_of: str = ""  # one of PUBLISHED, where whoever made the file says that it gives the same numbers
+    port_of: str = ""  # one of PAPERS, where whoever made the file says that it gives the same numbers
     takes: str  # images or clips
     frames: int = 0  # of a clip
     size: tuple[int, ...]  # height and width
@@ -50,9 +50,9 @@ class NetworkCard:
         for name, choices in (("takes", tuple(AXES)), ("resize", get_args(Grid)), ("colours", ("RGB", "BGR"))):
             if getattr(self, name) not in choices:
                 raise unknown(name, getattr(self, name), choices)
-        if self.port_of and self.port_of not in PUBLISHED.values():
-            raise UserError(f"port_of is {self.port_of!r}, expected one of {', '.join(map(repr, PUBLISHED.values()))}")
-        if bool(self.name) == bool(self.port_of) or self.name in PUBLISHED.values():
+        if self.port_of and self.port_of not in PAPERS.values():
+            raise UserError(f"port_of is {self.port_of!r}, expected one of {', '.join(map(repr, PAPERS.values()))}")
+        if bool(self.name) == bool(self.port_of) or self.name in PAPERS.values():
             raise UserError(
                 f"name is {self.name!r}, expected one of its own, or port_of where it is the papers' network"
             )

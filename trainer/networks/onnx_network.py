@@ -46,8 +46,10 @@ def load(path: str | Path) -> Network:
 
     def run(pixels: Pixels) -> Outputs:
         _check_pixels(pixels, card)
-        found = zip(*(describe(part) for part in parts(pixels, batch)), strict=True)
-        return Outputs(*(None if rows[0] is None else np.concatenate(rows)[: len(pixels)] for rows in found))
+        found = [describe(part) for part in parts(pixels, batch)]
+        probabilities = [one.probabilities for one in found if one.probabilities is not None]
+        features = np.concatenate([one.features for one in found])[: len(pixels)]
+        return Outputs(features, np.concatenate(probabilities)[: len(pixels)] if probabilities else None)
 
     weights = [file.name for file in described.parent.iterdir() if file.name.startswith(model.name)]  # .onnx.data, too
     used = {described.name, *weights, *([card.mean_file] if card.mean_file else [])}

@@ -8,7 +8,7 @@ from typing import Protocol
 from manifests import files
 from trainer.networks import efficientnet, i3d, i3d_weights, inception, keras_inception, onnx_network
 from trainer.networks.fetching import fetched
-from trainer.networks.network import PUBLISHED, SLOTS, Network, Slot
+from trainer.networks.network import PAPERS, SLOTS, Network, Slot
 from visent.errors import UserError, unknown
 
 
@@ -112,5 +112,5 @@ def _fitting(slot: Slot, network: Network) -> Network:
             f"--network {slot}={network.where} is {network.name}, which names no classes, but {SLOTS[slot]} counts "
             f"them: {WANTED[slot]}"
         )
-    other = network.name != PUBLISHED[slot]  # I3D is the papers' network for FVD, not for the Inception Score
+    other = network.name != PAPERS[slot]  # I3D is the papers' network for FVD, not for the Inception Score
     return dataclasses.replace(network, same_as_papers="no") if other else network
