@@ -83,10 +83,9 @@ EXTRAS = {
         "pytorch-fid>=0.3",
     ],
 }
-EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"]
+EXTRAS["demo"] += EXTRAS["pipelines"] + EXTRAS["train"] + EXTRAS["evaluate"]
 EXTRAS["dev"] += EXTRAS["dataflow"] + EXTRAS["s3"]
 EXTRAS["dev"] += EXTRAS["demo"] + EXTRAS["hub"] + EXTRAS["tfds"] + EXTRAS["annotators"] + EXTRAS["onnx"]
-EXTRAS["dev"] += EXTRAS["evaluate"]
 
 setup(
     name="visent",
@@ -96,8 +95,12 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
     packages=find_packages(include=[name + suffix for name in PACKAGES for suffix in ("", ".*")]),
-    package_data={"tokenizer": ["pretrained/*/*"], "manifests": ["recipes/*.toml"], "trainer": ["protocols/*.toml"],
-                  "visent": ["demo/*.toml"]},  # fmt: skip
+    package_data={
+        "tokenizer": ["pretrained/*/*"],
+        "manifests": ["recipes/*.toml"],
+        "trainer": ["protocols/*.toml"],
+        "visent": ["demo/*.toml"],
+    },
     entry_points={"console_scripts": ["visent = visent.cli:main"]},
     install_requires=[
         "array_record>=0.8.1",

@@ -40,6 +40,10 @@ class Page:
             f'<figure><img src="{source}" alt="{alt}"><figcaption>{escape(caption)}</figcaption></figure>'
         )
 
+    def link(self, file: str, text: str) -> None:
+        """Adds a link to a file; `file` is relative to the page."""
+        self.parts.append(f'<p><a href="{escape(file, quote=True)}">{escape(text)}</a></p>')
+
     def output(self, text: str) -> None:
         """Adds what a command printed, as it stands."""
         self.parts.append(f"<pre>{escape(text)}</pre>")

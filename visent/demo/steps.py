@@ -21,6 +21,7 @@ SENTENCE_TASKS = ("clips", "edge", "colorization", "inpainting", "depth")  # of 
 HOLDOUT = 0.25
 SAMPLES = 3  # generated for each of them
 SENTENCES = 4  # drawn of each of them
+JUDGED = 24  # held-out samples of each of them
 REPORT_COLUMNS = 110  # width of the summary tables, which the report quotes
 
 
@@ -98,7 +99,16 @@ def _train(out: Path, manifest: Path, run: Path, train: Sequence[str]) -> list[S
     ]  # fmt: skip
     training = _step("A small model trains through both stages", "train", "tiny", "--manifest", manifest,
                      "--out", run, *train)  # fmt: skip
-    return [training, *generate]
+    return [training, *generate, *_judge(out, run)]
+
+
+def _judge(out: Path, run: Path) -> list[Step]:
+    held_out = (out / "corpus" / "photos", out / "corpus" / "clips")
+    return [
+        _step("The pictures behind held-out rows are kept to judge by", "pixels", *held_out, "--split", "val"),
+        _step("The model is judged on its tasks, beside the tokenizer's ceiling", "evaluate", run, "--protocol",
+              "tasks", "--network", "images=efficientnet-lite0", "--most", JUDGED, "--out", out / "evaluation"),
+    ]  # fmt: skip
 
 
 def run_all(steps: Sequence[Step], record: Path, cache: Path) -> dict[str, Any]:

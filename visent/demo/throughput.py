@@ -35,6 +35,9 @@ def work(out: Path, step: Step) -> tuple[int, str]:
     if command == "generate":
         made = json.loads((Path(rest[rest.index("--out") + 1]) / "generated.json").read_text())
         return sum(len(sample["codes"]) for sample in made["samples"]), "tokens"
+    if command == "evaluate":
+        rows = json.loads((Path(rest[rest.index("--out") + 1]) / "evaluation.json").read_text())["rows"]
+        return sum(row["samples"] for row in rows), "samples"
     return 0, ""
 
 
