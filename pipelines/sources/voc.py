@@ -66,7 +66,7 @@ class VOC(Dataset):
     @property
     def legends(self) -> Mapping[str, Legend]:
         """Background and 20 classes; the border is ignored, or, drawn black, is read as background."""
-        colours = {number: tuple(colour) for number, colour in enumerate(voc().tolist())
+        colours = {number: (red, green, blue) for number, (red, green, blue) in enumerate(voc().tolist())
                    if number < len(CLASSES) or (number == BORDER and not self.black_border)}  # fmt: skip
         return {"semantic": legend(colours, ignored=(BORDER,), names={**dict(enumerate(CLASSES)), BORDER: "border"})}
 
