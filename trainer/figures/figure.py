@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.figures.inception_score import InceptionScore
-from trainer.figures.moments import Moments, Statistics, frechet
+from trainer.figures.moments import Moments, Statistics, factor, frechet
 from trainer.networks.network import Network
 from visent.errors import UserError
 
@@ -67,8 +67,7 @@ def bias_constant(of: Statistics) -> float:
     eigenvectors, the second-order term of the Bures distance, H_ij^2 / 2 (l_i + l_j), adds up to
     sum_ij l_i l_j (1 + d_ij) / 2 n (l_i + l_j).
     """
-    values = np.maximum(np.linalg.eigvalsh(of.covariance), 0)
-    values = values[values > 0]
+    values = np.square(np.linalg.svd(factor(of), compute_uv=False))
     pairs = np.outer(values, values) / (values[:, None] + values)
     return float(values.sum() + (pairs.sum() + np.trace(pairs)) / 2)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64
+from scipy.linalg.lapack import dpstrf
 
 from visent.errors import UserError
 
@@ -110,21 +111,22 @@ def frechet(a: Moments | Statistics, b: Moments | Statistics) -> float:
     if one.features != two.features:
         raise UserError(f"a distance between {one.features} and {two.features} features: both sides must come from the "
                         "same network")  # fmt: skip
-    product = _factor(one).T @ _factor(two)
+    product = factor(one).T @ factor(two)
     shared = float(np.linalg.svd(product, compute_uv=False).sum()) if product.size else 0.0
     apart = float(np.square(one.mean - two.mean).sum())
     return max(apart + float(np.trace(one.covariance)) + float(np.trace(two.covariance)) - 2 * shared, 0.0)
 
 
-def _factor(of: Statistics) -> Float64[np.ndarray, "d r"]:
+def factor(of: Statistics) -> Float64[np.ndarray, "d r"]:
     """Returns F with F F^T = covariance; its columns are as many as the covariance has directions.
 
-    What rounding leaves of eigenvalues that are 0 is left out, as its square root would be no longer small: those
-    beyond the rank that so many samples can have, and those below the usual bound of a numerical rank.
+    Cholesky's, with the largest pivot first (Higham 2002, section 10.3): of so few directions as samples take it costs
+    next to nothing, of all a tenth of the eigenvectors. What rounding leaves where no direction is left is cut off, as
+    its square root would be no longer small: after the rank that so many samples can have, and below the usual bound.
     """
-    values, vectors = np.linalg.eigh(of.covariance)  # ascending
-    bound = of.features * np.finfo(np.float64).eps * max(values[-1], 0.0)
-    rank = int((values > bound).sum())
+    bound = of.features * np.finfo(np.float64).eps * max(float(of.covariance.diagonal().max()), 0.0)
+    packed, pivots, rank, _ = dpstrf(of.covariance, tol=bound, lower=1)
     rank = rank if of.samples is None else min(rank, of.samples - 1)
-    kept = slice(of.features - rank, None)
-    return np.asarray(vectors[:, kept] * np.sqrt(values[kept]))
+    result = np.zeros((of.features, rank))
+    result[pivots - 1] = np.tril(packed)[:, :rank]
+    return result
