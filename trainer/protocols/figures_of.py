@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -81,15 +82,19 @@ def _distance(
     given = reference if name == "fid" else None
     against = _only(Moments, of["real"]) if given is None else given.statistics
     sources = SOURCES if given is not None else SOURCES[1:]
-    made = {
-        source: judged.distance(name.upper(), _only(Moments, of[source]), against, network) for source in sources
-    }  # fmt: skip
+    with ThreadPoolExecutor(len(sources)) as threads:  # eigenvalues of thousands of features keep one core busy each
+        own = threads.map(lambda source: _judged(name, of[source], against, network), sources)
+        made = dict(zip(sources, own, strict=True))
     warnings = made["model"].warnings
     if given is not None:
         warnings = (*warnings, f"against the statistics in {given.where}, not the data's own pictures")
     real = Value(value=made["real"].value) if "real" in made else None
     return Figure(name=name, network=facts, model=Value(value=made["model"].value), real=real,
                   ceiling=Value(value=made["ceiling"].value), warnings=warnings)  # fmt: skip
+
+
+def _judged(name: FigureName, one: Sum, against: Moments | Statistics, network: Network) -> judged.Figure:
+    return judged.distance(name.upper(), _only(Moments, one), against, network)
 
 
 def _score(name: FigureName, of: Mapping[Source, Sum], network: Network, facts: NetworkFacts | None) -> Figure:
