@@ -12,11 +12,11 @@ from jaxtyping import Float, Float32
 
 from manifests import files
 from trainer.networks.network import Network, Outputs, Pixels
-from trainer.networks.onnx_card import AXES, NetworkCard, read_card, read_mean
+from trainer.networks.onnx_card import AXES, MOST_SIDE, NetworkCard, read_card, read_mean
 from trainer.networks.resizing import resized
 from trainer.networks.running import parts
 from trainer.networks.weights import sha256_of_files
-from visent.errors import UserError, unknown
+from visent.errors import UserError, said, unknown
 from visent.untrusted.onnx_sessions import TYPES, open_session
 
 FLOATS = ("tensor(float)", "tensor(float16)")
@@ -89,7 +89,11 @@ def _opened(
             raise unknown(f"output of {model}", output, known)
 
     def describe(pixels: Pixels) -> Outputs:
-        found = session.run(wanted, {name: np.ascontiguousarray(prepared(card, mean, pixels), kind)})
+        given = np.ascontiguousarray(prepared(card, mean, pixels), kind)
+        try:
+            found = session.run(wanted, {name: given})
+        except Exception as error:  # onnxruntime's own have no common class
+            raise UserError(f"{model} fails on {given.shape} pixels: {said(error)[:300]}; export it again") from error
         rows = [_rows(one, len(pixels), output, model) for output, one in zip(wanted, found, strict=True)]
         return Outputs(rows[0], _probabilities(rows[1], card, model) if len(rows) > 1 else None)
 
@@ -99,24 +103,26 @@ def _opened(
 def _input(session: Any, card: NetworkCard, model: Path) -> tuple[str, Any, int]:
     """Returns the name, type and batch size of the input, compared with the card."""
     inputs = session.get_inputs()
-    shape, kind = inputs[0].shape, inputs[0].type
+    shape, kind = (inputs[0].shape, inputs[0].type) if inputs else ([], "")
     sides = zip(shape[1:], card.shape, strict=False)
     fits = len(shape) == len(card.layout) and all(not isinstance(a, int) or a == b for a, b in sides)
-    if len(inputs) != 1 or not fits or kind not in FLOATS:
+    batch = shape[0] if fits and isinstance(shape[0], int) else card.batch_size
+    if len(inputs) != 1 or not fits or kind not in FLOATS or not 1 <= batch <= MOST_SIDE:
         got = ", ".join(f"{one.name}: {one.type}{one.shape}" for one in inputs)
         raise UserError(
             f"{model} takes {got}; by its TOML it should take one float {card.layout} (n, {str(card.shape)[1:]}"
         )
-    return inputs[0].name, TYPES[kind], shape[0] if isinstance(shape[0], int) else card.batch_size
+    return inputs[0].name, TYPES[kind], batch
 
 
 def _rows(output: Any, count: int, name: str, model: Path) -> Float32[np.ndarray, "n d"]:
     """Returns one row of numbers for each picture or clip; axes of 1 may stand around them."""
     found = np.asarray(output)
-    if found.ndim < 2 or len(found) != count or sorted(found.shape[1:])[:-1] != [1] * (found.ndim - 2):
+    one_row = found.ndim > 1 and len(found) == count and sorted(found.shape[1:])[:-1] == [1] * (found.ndim - 2)
+    if not one_row or not found.size or found.dtype.kind not in "fiu":
         raise UserError(
-            f"{model}: output {name!r} is {list(found.shape)} for a batch of {count}, expected one row of numbers "
-            "each: name the output of a pooled or a linear layer"
+            f"{model}: output {name!r} is {found.dtype}{list(found.shape)} for a batch of {count}, expected one row of "
+            "numbers each: name the output of a pooled or a linear layer"
         )
     if not np.isfinite(found).all():
         raise UserError(f"{model}: output {name!r} has values that are not finite; give a network in float32")

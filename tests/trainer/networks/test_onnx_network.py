@@ -185,7 +185,10 @@ def test_its_label_says_whose_network_it_is(tmp_path: Path) -> None:
         ({"name": None, "port_of": "C3D"}, "port_of is 'C3D', expected one of 'Inception.*', 'C3D, UCF101'"),
         ({"feature": "pool"}, "unknown key 'feature': did you mean 'features'"),
         ({"features": "pol"}, "unknown output of .*c3d.onnx 'pol': did you mean 'pool'"),
-        ({"features": "conv1"}, r"output 'conv1' is \[8, 6, 4, 12, 12\] for a batch of 8, expected one row of numbers"),
+        (
+            {"features": "conv1"},
+            r"output 'conv1' is float32\[8, 6, 4, 12, 12\] for a batch of 8, expected one row of numbers",
+        ),
         ({"features": "log"}, "output 'log' has values that are not finite"),
         ({"probabilities": "fc8"}, "output 'fc8' is no list of probabilities: from .* name the output as logits"),
         ({"logits": "fc8"}, "both probabilities and logits are named"),
@@ -247,6 +250,51 @@ def test_missing_cards_and_other_files_are_one_line(tmp_path: Path) -> None:
     model.write_bytes(b"no model")
     with pytest.raises(UserError, match="no ONNX model that runs here"):
         onnx_network.load(write_card(tmp_path))
+
+
+def write_odd(folder: Path, nodes: list[Any], inputs: dict[str, list]) -> None:
+    """Writes a network of some nodes in the place of the small C3D; it gives "pool" and "prob"."""
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in ("pool", "prob")]
+    for output in outputs:
+        output.ClearField("type")
+    numbers = [
+        numpy_helper.from_array(np.zeros(0, np.int64), "none"),
+        numpy_helper.from_array(np.array([13, 13]), "odd"),
+    ]
+    graph = helper.make_graph(nodes, "odd", given, outputs, numbers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    (folder / "c3d.onnx").write_bytes(model.SerializeToString())
+
+
+CLIP: list = ["n", 3, FRAMES, SIDE, SIDE]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "inputs", "message"),
+    [
+        (["Identity", "Shape"], {"clip": CLIP}, r"output 'prob' is int64\[2\] for a batch of 8"),
+        (["Identity", "Identity"], {"clip": [0, *CLIP[1:]]}, "takes clip: .* by its TOML it should take"),
+        (["Identity", "Identity"], {"clip": [10**9, *CLIP[1:]]}, "takes clip: .* by its TOML it should take"),
+        (["Identity", "Identity"], {"clip": CLIP, "mask": ["n"]}, r"mask: tensor\(float\)\['n'\]; by its TOML"),
+        (["Identity", "nothing"], {"clip": CLIP}, r"output 'prob' is float32\[8, 0\] for a batch of 8"),
+        (["Identity", "fails"], {"clip": CLIP}, r"c3d.onnx fails on \(8, 3, 4, 12, 12\) pixels: .*; export it again"),
+        (["Identity", "Cast"], {"clip": CLIP}, "output 'prob' is object"),
+    ],
+)
+def test_odd_networks_are_one_line(tmp_path: Path, nodes: list[str], inputs: dict[str, list], message: str) -> None:
+    known = {
+        "nothing": helper.make_node("Gather", ["flat", "none"], ["prob"], axis=1),
+        "fails": helper.make_node("Reshape", ["flat", "odd"], ["prob"]),
+        "Cast": helper.make_node("Cast", ["flat"], ["prob"], to=TensorProto.STRING),
+    }
+    made = [helper.make_node("Flatten", ["clip"], ["flat"]), helper.make_node(nodes[0], ["flat"], ["pool"])]
+    made.append(known.get(nodes[1]) or helper.make_node(nodes[1], ["flat"], ["prob"]))
+    write_odd(tmp_path, made, inputs)
+    with pytest.raises(UserError, match=message) as caught:
+        onnx_network.load(write_card(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_pictures_and_clips_of_another_length_are_refused(tmp_path: Path) -> None:
