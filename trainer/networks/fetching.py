@@ -1,20 +1,14 @@
 """Brings networks at URLs to this machine, once for all runs and processes."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from manifests import files
 from tokenizer.cache import fetch_once
+from tokenizer.fetch import cache_folder
 from trainer.networks.onnx_card import read_card
 from visent import storage
 from visent.errors import UserError
-
-
-def cache_folder() -> Path:
-    """Returns where fetched networks are kept: below VISENT_CACHE, else `~/.cache/visent`."""
-    root = os.environ.get("VISENT_CACHE") or Path.home() / ".cache" / "visent"
-    return Path(root).expanduser() / "networks"
 
 
 def fetched(url: str) -> Path:
@@ -32,7 +26,7 @@ def fetched(url: str) -> Path:
         root = url.rpartition("/")[0] if found == [""] else url
         remote = [(name, f"{root}/{name}") for name in names]
         state = "\n".join(f"{name} {sorted(storage.info(one).items(), key=str)}" for name, one in remote)
-        folder = cache_folder() / hashlib.sha256(f"{url}\n{state}".encode()).hexdigest()[:16]
+        folder = cache_folder().with_name("networks") / hashlib.sha256(f"{url}\n{state}".encode()).hexdigest()[:16]
         if remote:
             fetch_once(remote, folder)
     except OSError as error:

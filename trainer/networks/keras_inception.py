@@ -60,7 +60,7 @@ def load(path: Path) -> Network:
         walk = _walk(config)
         _, height, width, _ = walk[0].config["batch_input_shape"]
         describe = _describe(walk, (int(height), int(width)))
-        shape = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)
+        shape = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)  # type: ignore[no-untyped-call]
         features, probabilities = jax.eval_shape(describe, weights, shape)
     except (*DAMAGE, ArithmeticError, RuntimeError) as error:
         raise UserError(f"the model in {path} does not fit together: {said(error)[:300]}") from error
