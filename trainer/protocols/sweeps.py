@@ -13,7 +13,7 @@ from trainer.protocols.make_cases import check_room
 from trainer.protocols.part import FigureName, Part
 from trainer.protocols.plots import Line, lines
 from trainer.protocols.results import Row, Sweep, SweepPoint, Value
-from trainer.protocols.tables import FIGURES, Grid, Notes, in_words
+from trainer.protocols.tables import FIGURES, Grid, Notes, head_of, in_words, name_of
 from visent.errors import UserError, unknown
 
 ABOUT = "One setting changes at a time, the others are the part's own, and so are the samples and their seeds."
@@ -81,9 +81,8 @@ def sweep(part: Part, axis: str, tried: Sequence[Setting], judge: Callable[[Part
 def grid(sweep: Sweep) -> Grid:
     """Returns a line for each setting, and the ceiling last."""
     names = list(dict.fromkeys(figure.name for point in sweep.points for figure in point.figures))
-    networks = {f.name: f.network.label for point in sweep.points for f in point.figures if f.network}
-    heads = [f"{FIGURES[name].title} {FIGURES[name].direction} {networks.get(name, '')}".rstrip() for name in names]
-    made, notes = Grid(title=f"{sweep.part}, by {sweep.axis}", head=[sweep.axis, "samples", *heads]), Notes()
+    heads = {figure.name: head_of(figure) for point in sweep.points for figure in point.figures}
+    made, notes = Grid(title=f"{sweep.part}, by {sweep.axis}", head=[sweep.axis, "samples", *heads.values()]), Notes()
     ceilings: dict[FigureName, Value] = {}
     for point in sweep.points:
         found = {figure.name: figure for figure in point.figures}
@@ -99,15 +98,14 @@ def grid(sweep: Sweep) -> Grid:
 
 def plots(sweep: Sweep) -> list[tuple[str, str]]:
     """Returns (caption, SVG) for each figure that any setting has."""
-    found: dict[FigureName, list[tuple[float, float, float | None]]] = {}
+    found: dict[str, list[tuple[float, float, float | None]]] = {}
     for point in sweep.points:
         for figure in point.figures:
             if figure.model is not None:
                 times = FIGURES[figure.name].times
                 ceiling = None if figure.ceiling is None else times * figure.ceiling.value
-                found.setdefault(figure.name, []).append((point.setting, times * figure.model.value, ceiling))
-    titles = {name: FIGURES[name].title for name in found}
-    return [(f"{sweep.part}: {titles[name]} by {sweep.axis}", _plot(sweep.axis, titles[name], values))
+                found.setdefault(name_of(figure), []).append((point.setting, times * figure.model.value, ceiling))
+    return [(f"{sweep.part}: {name} by {sweep.axis}", _plot(sweep.axis, name, values))
             for name, values in found.items()]  # fmt: skip
 
 

@@ -135,6 +135,17 @@ def _head(column: Column, labels: Mapping[str, str]) -> str:
     return f"{shown.title} {shown.direction} {labels.get(slot, '')}".rstrip()
 
 
+def name_of(figure: Figure) -> str:
+    """Returns what a figure is called: "FID", or "FID-like" with a network that is not the papers'."""
+    return FIGURES[figure.name].title + ("-like" if _other(figure) else "")
+
+
+def head_of(figure: Figure) -> str:
+    """Returns a figure's name, where better is, and its network."""
+    network = "" if figure.network is None else figure.network.label
+    return f"{name_of(figure)} {FIGURES[figure.name].direction} {network}".rstrip()
+
+
 def _papers(row: Row, columns: Sequence[Column], notes: Notes) -> list[list[str]]:
     """Returns a line for each model of each paper; where a figure was read stands below."""
     lines = []

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from an_evaluation import evaluation, sweep
+from an_evaluation import LITE, evaluation, sweep
 from PIL import Image
 
 from trainer.protocols import catalog, sweeps
@@ -84,6 +84,14 @@ def test_the_table_ends_with_the_ceiling_and_the_plot_has_both_lines():
     assert caption == "seg to image, ADE20K: FID by pairs"
     assert drawn.startswith("<svg")
     assert "ceiling" in drawn
+
+
+def test_a_network_that_is_not_the_papers_is_named_so_in_table_and_plot():
+    found = sweep("pairs", (1.0,))
+    figure = dataclasses.replace(found.points[0].figures[0], network=LITE)
+    found = dataclasses.replace(found, points=(dataclasses.replace(found.points[0], figures=(figure,)),))
+    assert sweeps.grid(found).head[2] == f"FID-like ↓ {LITE.label}"
+    assert sweeps.plots(found)[0][0] == "seg to image, ADE20K: FID-like by pairs"
 
 
 def test_the_grid_has_a_row_for_each_sample_and_a_column_for_each_setting():
