@@ -47,6 +47,6 @@ def _beside(url: str) -> list[str]:
         return [name]
     with files.local_copy(f"{folder}/{stem}{dot}toml") as local:
         card = read_card(Path(local))
-    wanted = [f"{stem}{dot}toml", card.file, *([card.mean_file] if card.mean_file else [])]
+    wanted = [name, f"{stem}{dot}toml", card.file, *([card.mean_file] if card.mean_file else [])]
     numbers = f"{card.file}.data"  # of networks over 2 GB, and as torch exports them
     return sorted({*wanted, *([numbers] if storage.find(f"{folder}/{numbers}") == [""] else [])})
