@@ -54,7 +54,7 @@ class Legend:
                 ids=_numbers(value["ids"]), colours=tuple(_colour(colour) for colour in value["colours"]),
                 names=tuple(map(str, value["names"])), ignored=_numbers(value["ignored"]),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"this is no legend of colours ({error!r}): make the pixels again") from error
 
 

@@ -71,7 +71,8 @@ class PixelStore:
         now = {shard.unit: shard.sha256 for shard in shards_of(facts, split)}
         then = {file.unit: file.shard_sha256 for file in known.files}
         stale = sum(now.get(unit) != then.get(unit) for unit in {**now, **then})
-        if stale or known.config_digest != facts.config_digest:
+        made_of = (known.config_digest, known.image_size)
+        if stale or made_of != (facts.config_digest, facts.schema.card.image_size):
             again = make(folder, split, () if len(known.roles) == len(facts.schema.roles) else known.roles, known.most)
             raise UserError(
                 f"dataset {folder} has changed since the pixels of its split {split} were made ({stale} of {len(now)} "
@@ -168,7 +169,7 @@ class PixelStore:
             info = self._known.files[number]
             try:
                 pngs = self._file(info).rows(role, places[wanted])
-            except (pa.ArrowException, KeyError, IndexError, AttributeError) as error:
+            except (pa.ArrowException, OSError, LookupError, AttributeError, ValueError, TypeError) as error:
                 raise self._damaged(info, f"it does not hold its rows: {said(error)}") from error
             for at, own in zip(wanted.tolist(), pngs, strict=True):
                 rows[at] = own

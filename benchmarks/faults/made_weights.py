@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.faults.readers import Target
+from manifests.legend import Legend
 
 MANIFEST = """# made for the fuzzer
 version = 1
@@ -44,7 +46,15 @@ max_views = 10
 
 def targets(work: Path) -> list[Target]:
     """Writes the files below a folder and says who reads them."""
-    return [*_datasets(work), *_tokenizers(work), *_codes(work), *_foreign(work), *_llama(work), *_annotator(work)]
+    return [
+        *_datasets(work),
+        *_pixels(work),
+        *_tokenizers(work),
+        *_codes(work),
+        *_foreign(work),
+        *_llama(work),
+        *_annotator(work),
+    ]
 
 
 def _datasets(work: Path) -> list[Target]:
@@ -75,6 +85,35 @@ def _datasets(work: Path) -> list[Target]:
         Target(name="manifest", reader="manifest", folder=str(corpus), files=["manifest.toml", *facts]),
         Target(name="manifest-edit", reader="edit", folder=str(corpus), files=["manifest.toml"]),
         Target(name="lock", reader="lock", folder=str(corpus), files=["manifest.lock.json"]),
+    ]
+
+
+def _pixels(work: Path) -> list[Target]:
+    from manifests import files
+    from manifests.pixel_files import PixelFacts, PixelFile, PixelSink, keys_digest, shards_of
+    from manifests.testing import TINY_CARD, write_random_dataset
+
+    folder, size = work / "pixels" / "d", TINY_CARD.image_size
+    facts = write_random_dataset(
+        str(folder), {"image": "still", "frames": "clip"}, examples={"val": 2}, frames=(3,), rows_per_shard=2
+    )
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(size * size * 3, dtype=np.uint8).reshape(size, size, 3)).save(buffer, "PNG")
+    (shard,) = shards_of(facts, "val")
+    keys, path = ["val/00000", "val/00001"], folder / "pixels" / f"{shard.unit}.parquet"
+    path.parent.mkdir()
+    with PixelSink(str(path), facts.schema.roles) as sink:
+        for key in keys:
+            sink.append(key, {"image": [buffer.getvalue()], "frames": [buffer.getvalue()] * 3})
+    info = PixelFile(file=path.name, unit=shard.unit, shard_sha256=shard.sha256, keys_sha256=shard.keys_sha256, rows=2,
+                     rows_sha256=keys_digest(keys), roles=("image", "frames"), bytes=path.stat().st_size,
+                     sha256=files.sha256(path))  # fmt: skip
+    legend = Legend(ids=(0, 3), colours=((0, 0, 0), (9, 9, 9)), names=("other", "boat"), ignored=(0,))
+    told = PixelFacts(dataset=facts.name, split="val", config_digest=facts.config_digest, image_size=size,
+                      roles=facts.schema.roles, most=None, legends={"image": legend}, files=(info,))  # fmt: skip
+    files.write_json(path.with_name("val.json"), told.to_json())
+    return [
+        Target(name="pixels", reader="pixels", folder=str(folder), files=["pixels/val.json", f"pixels/{path.name}"])
     ]
 
 

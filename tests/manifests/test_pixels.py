@@ -220,6 +220,7 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a kind that is none": lambda value: value | {"roles": {"image": "film"}},
     "a size of text": lambda value: value | {"image_size": "big"},
     "a legend that is none": lambda value: value | {"legends": {"image": {"ids": [1]}}},
+    "a colour without end": lambda value: value | {"legends": {"image": LEGEND.to_json() | {"ids": [0, float("inf")]}}},
     "files that are numbers": lambda value: value | {"files": [1]},
     "a file elsewhere": lambda value: value | {"files": [value["files"][0] | {"file": "../../secret.parquet"}]},
     "rows below nothing": lambda value: value | {"files": [value["files"][0] | {"rows": -1}]},
