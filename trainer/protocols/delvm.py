@@ -5,6 +5,7 @@ from typing import Any
 
 from manifests.dataset import load_facts
 from manifests.lock import Lock
+from trainer.generate import Sampling
 from trainer.protocols.part import Part, Protocol
 from visent.errors import UserError
 
@@ -13,19 +14,22 @@ SOURCE = "pascal5i"
 
 
 def delvm() -> Protocol:
-    """Four splits of Pascal-5i, three pairs of the query's class as prompt; a grey of half white is the mask's edge."""
+    """Four splits of Pascal-5i, three pairs of the query's class as prompt, as its demo has them.
+
+    That decodes greedily: it gives a temperature of 0.1 and top-p of 0.75, but does not ask for sampling.
+    """
     return Protocol(
         name="delvm",
         about="DeLVM's tables: foreground segmentation on Pascal-5i with 3 pairs; loss, accuracy, perplexity by task",
-        parts=tuple(foreground(fold, pairs=3) for fold in range(FOLDS)),
+        parts=tuple(foreground(fold, pairs=3, sampling=Sampling(temperature=0.0)) for fold in range(FOLDS)),
     )
 
 
-def foreground(fold: int, *, pairs: int) -> Part:
+def foreground(fold: int, *, pairs: int, sampling: Sampling) -> Part:
     """Returns the part of one split of Pascal-5i; its dataset is `visent tokenize pascal5i --fold`."""
     name = f"foreground, Pascal-5i split {fold}"
     return Part(name=name, paper=name, data=f"{SOURCE}-{fold}", kind="foreground", given="image", made="mask",
-                figures=("foreground-miou",), pairs=pairs)  # fmt: skip
+                figures=("foreground-miou",), pairs=pairs, sampling=sampling)  # fmt: skip
 
 
 def fine_tuned(lock: Lock) -> bool:

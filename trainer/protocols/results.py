@@ -134,7 +134,7 @@ class Evaluation:
     recipe: str
     model: str  # its size, by name
     parameters: int
-    fine_tuned: bool = False  # on the data that it is judged on
+    fine_tuned: bool = False  # on Pascal-5i
     weights_digest: str
     lock_digest: str
     tokenizer: str
@@ -150,8 +150,9 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """How the run is called beside the papers' rows."""
-        how = " fine-tuned" if self.fine_tuned else ""
+        """How the run is called beside the papers' rows; of few-shot segmentation it says how it came by it."""
+        few_shot = any(row.part.kind == "foreground" for row in self.rows)
+        how = (", fine-tuned" if self.fine_tuned else ", zero-shot") if few_shot else ""
         return f"{files.name(self.run.rstrip('/'))} ({self.model}, step {self.step}{how})"
 
     def to_json(self) -> dict[str, Any]:

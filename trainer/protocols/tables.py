@@ -243,7 +243,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [
         ("run", f"{evaluation.run}, step {evaluation.step}"),
         ("model", f"{evaluation.model}, {evaluation.parameters:,} parameters, recipe {evaluation.recipe}"),
-        ("trained on what it is judged on", "yes: fine-tuned" if evaluation.fine_tuned else "no: zero-shot"),
+        ("fine-tuned on Pascal-5i", "yes" if evaluation.fine_tuned else "no"),
         ("weights", evaluation.weights_digest),
         ("lock", evaluation.lock_digest),
         ("tokenizer", f"{evaluation.tokenizer} ({evaluation.fingerprint})"),

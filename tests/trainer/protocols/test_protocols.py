@@ -40,6 +40,7 @@ def test_delvm_judges_four_splits_with_three_pairs():
     assert [part.data for part in parts] == [f"pascal5i-{fold}" for fold in range(4)]
     assert all((part.kind, part.pairs, part.figures) == ("foreground", 3, ("foreground-miou",)) for part in parts)
     assert max(map(images_in_all, parts)) == 8, "its sentences have 8 images"
+    assert all(part.sampling.temperature == 0 for part in parts), "its demo decodes greedily"
 
 
 @pytest.mark.parametrize("name", [name for name, known in catalog.PROTOCOLS.items() if known.make])

@@ -8,7 +8,7 @@ import pytest
 from an_evaluation import FEW, INCEPTION, LITE, NO_I3D, evaluation
 from rich.console import Console
 
-from trainer.protocols import papers, sections, tables
+from trainer.protocols import catalog, papers, sections, tables
 from trainer.protocols.results import Evaluation, Figure, Row, Value, read
 from visent.errors import UserError
 
@@ -120,6 +120,14 @@ def test_real_pixels_have_a_line_where_a_figure_judges_them():
     figure = dataclasses.replace(row.figures[1], real=Value(value=30.0))
     made = dataclasses.replace(evaluation(), rows=(Row(part=row.part, figures=(row.figures[0], figure), samples=8),))
     assert lines_of(tables.parts([made])[0], row.part.name)[tables.REAL] == ["", "", "30.00"]
+
+
+def test_few_shot_segmentation_says_how_the_run_came_by_it():
+    part = catalog.make("delvm").parts[0]
+    made = dataclasses.replace(evaluation(), rows=(Row(part=part, not_run="no data"),))
+    assert made.title == "first (300m, step 15639, zero-shot)"
+    assert dataclasses.replace(made, fine_tuned=True).title == "first (300m, step 15639, fine-tuned)"
+    assert dataclasses.replace(evaluation(), fine_tuned=True).title == "first (300m, step 15639)"
 
 
 def test_markdown_has_every_part_and_what_was_judged():
