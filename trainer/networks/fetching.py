@@ -35,7 +35,10 @@ def fetched(url: str) -> Path:
             "same command again, or fetch the file yourself and give its path"
         ) from error
     if not remote:
-        raise UserError(f"nothing at {url}: expected a file of weights, or the folder of a SavedModel")
+        raise UserError(
+            f"nothing at {url}, or nothing answers there: expected a file of weights, or the folder of a SavedModel; "
+            "check the URL and the network, or fetch the file yourself and give its path"
+        )
     return folder / url.rpartition("/")[2] if found == [""] else folder
 
 

@@ -92,7 +92,7 @@ def _of_graph(path: Path, constants: Mapping[str, np.ndarray]) -> dict[str, np.n
     """Returns a graph's constants under torch's names; in a SavedModel they lie below the name of a function."""
     below = next((name.removesuffix(LAST) for name in constants if name.endswith(LAST)), None)
     if below is None:
-        raise UserError(f"{path} holds no constant {LAST}: it is not the graph of {NAME}, or its weights are elsewhere")
+        raise UserError(f"{path} holds no constant {LAST}: it is no graph of {NAME} with its weights in it; {WHERE}")
     found = {}
     for name, graph_name in graph_names(NETWORK):
         if (kernel := constants.get(f"{below}{graph_name}/conv2d_params")) is not None and kernel.ndim == 4:
