@@ -41,7 +41,7 @@ def make_cases(count: int = COUNT, new: int = NEW, prompt: int = 5) -> Cases:
     )  # fmt: skip
 
 
-def make(run: TrainedRun, out: Path, cases: Cases, batch: int, seed: int = 0) -> Samples:
+def make(run: TrainedRun, out: Path | str, cases: Cases, batch: int, seed: int = 0) -> Samples:
     """Generates them all in float32."""
     how = Sampling(seed=seed)
     return generate_cases(run, cases, how, out, name="seg to image", batch=batch, precision="float32")
