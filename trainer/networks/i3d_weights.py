@@ -110,7 +110,7 @@ def read(path: Path) -> Numbers:
     if last is None:
         raise UserError(f"{path} holds no I3D: it has no {names['kernel'].format(LOGITS)}; I3D comes with {WHERE}")
     numbers: Numbers = {}
-    for layer, kernel in kernels(last.shape[-1] if last.ndim else 0).items():
+    for layer, kernel in kernels(max(1, *last.shape[-1:])).items():
         for part in ("kernel", "bias") if layer == LOGITS else ("kernel", "beta", "mean", "variance"):
             shape = kernel if part == "kernel" else kernel[-1:]
             numbers[f"{layer}/{part}"] = _checked(path, arrays, names[part].format(layer), shape)

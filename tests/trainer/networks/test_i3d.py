@@ -88,6 +88,9 @@ def test_labelled_clips_are_named_correctly(packaged: Network, samples: Path, la
     found = {name: packaged.run(clip(samples / name, 64)).probabilities[0] for name in SHOWN}
     assert {name: labels[int(one.argmax())] for name, one in found.items()} == SHOWN
     assert min(one.max() for one in found.values()) > 0.99
+    cartwheel = samples / "hmdb51/cartwheel/Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi"
+    first = packaged.run(clip(cartwheel, 64)).probabilities[0].argsort()[::-1][:2]
+    assert {labels[int(number)] for number in first} == {"cartwheeling", "gymnastics tumbling"}
 
 
 @PACKAGED
