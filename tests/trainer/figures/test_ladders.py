@@ -10,7 +10,7 @@ from benchmarks.ladders import CLIP_WAYS, Ladder
 from trainer.networks.network import Network
 from trainer.networks.opening import open_network
 
-CLIPS, PICTURES = 3, 48
+CLIPS, PICTURES = 3, 32
 LABELS = "ade20k/ADEChallengeData2016/annotations/validation"
 
 
