@@ -80,6 +80,7 @@ def test_it_is_the_network_of_the_package_s_own_code(file: Path, samples: Path) 
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_resizing_to_its_size_averages_as_pillow_does(file: Path) -> None:
     """Pillow rounds to whole numbers; the picture of 448 x 448 is averaged over its pixels, not sampled."""
     noise = np.random.default_rng(0).integers(0, 256, (448, 448, 3), np.uint8)
