@@ -26,6 +26,8 @@ def page(evaluations: Sequence[Evaluation], pictures: Mapping[str, bytes] | None
     for grid in grids:
         _table(made, grid)
     for each in evaluations:
+        _details(made, each)
+    for each in evaluations:
         _forgetting(made, each)
         _tokens(made, each)
     _pictures(made, evaluations, pictures)
@@ -41,6 +43,18 @@ def _table(page: Page, grid: Grid) -> None:
     page.table(grid.head, grid.rows, numbers_from=grid.words)
     for note in grid.below:
         page.text(note)
+
+
+def _details(page: Page, evaluation: Evaluation) -> None:
+    """Adds what else the same counts say, folded away: overlaps of single classes, say."""
+    for row in evaluation.rows:
+        for figure in row.figures:
+            names = dict.fromkeys(name for found in figure.details.values() for name in found)
+            lines = [f"{name}: " + ", ".join(f"{who} {found[name]:.4g}" for who, found in figure.details.items()
+                                             if name in found) for name in names]  # fmt: skip
+            if lines:
+                title = f"{row.part.name}, {tables.name_of(figure)} in detail: {evaluation.title}"
+                page.details(title, "\n".join(lines))
 
 
 def _tokens(page: Page, evaluation: Evaluation) -> None:

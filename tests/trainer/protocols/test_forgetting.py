@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from an_evaluation import evaluation
 
 from trainer import model as llama
 from trainer.checkpoint import Checkpoints, Keep, RunFacts
@@ -15,6 +16,7 @@ from trainer.loop import train
 from trainer.plan import fit
 from trainer.protocols import forgetting
 from trainer.protocols.forgetting import Forgetting, Score
+from trainer.protocols.results import read
 from trainer.run_folder import RunFolder, open_run, steps_of
 from visent.cli import visent
 from visent.errors import UserError
@@ -89,6 +91,26 @@ def test_the_command_scores_an_earlier_checkpoint(run, config, lock, tmp_path, c
     alone = judge(open_run(run, 6), lock, here(config.compute), stages=["images"], split="val", sentences=32)
     loss = found["stages"]["images"]["per_task"]["photos"]["loss"]
     assert loss == pytest.approx(alone.stages["images"].tasks["photos"].loss, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_evaluations_of_two_checkpoints_stand_side_by_side(run, tmp_path):
+    first = ["evaluate", str(run), "--protocol", "forgetting", "--sentences", "4"]
+    visent([*first, "--step", "6", "--out", str(tmp_path / "first")], standalone_mode=False)
+    other = str(tmp_path / "first" / "evaluation.json")
+    visent([*first, "--out", str(tmp_path / "second"), "--compare", other], standalone_mode=False)
+    text = (tmp_path / "second" / "evaluation.md").read_text()
+    for step in (6, 11):
+        assert f"Loss, nats a token: {run.name} (mini, step {step})" in text
+    assert read(tmp_path / "second" / "evaluation.json").step == 11, "the JSON is of one run"
+    assert (tmp_path / "second" / "evaluation.html").read_text().count("Forgetting: ") == 2
+
+
+def test_evaluations_by_another_protocol_are_refused_before_anything_is_opened(tmp_path):
+    (tmp_path / "other.json").write_text(json.dumps(evaluation().to_json()))
+    command = ["evaluate", "/no/such/run", "--protocol", "delvm", "--compare", str(tmp_path / "other.json")]
+    with pytest.raises(UserError, match="is by protocol 'lvm-lite': compare evaluations by the same one"):
+        visent(command, standalone_mode=False)
 
 
 def made(*losses):

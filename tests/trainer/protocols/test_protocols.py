@@ -64,6 +64,8 @@ def test_the_commands_that_make_data_are_ones_that_tokenize_takes(data):
     assert found.exit_code != 0
     said = str(found.exception) + found.output
     assert "/no/such/folder does not exist" in said, said
+    found = CliRunner().invoke(visent, ["pixels", "/no/such/folder", *shlex.split(pixels)[3:]])
+    assert "no dataset at /no/such/folder" in str(found.exception)
 
 
 @pytest.mark.parametrize(("call", "message"), [

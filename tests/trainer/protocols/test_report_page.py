@@ -54,6 +54,7 @@ def test_the_page_links_to_nothing_outside(page):
 @pytest.mark.parametrize("text", [
     "seg to image, ADE20K", "41.26", FEW, NO_I3D, "not run: give Kinetics-600", "1.2500", "0123456789abcdef",
     "seg to image, ADE20K: FID by pairs", "seg to image, ADE20K: FID by temperature", "6 pairs and the query",
+    "sky: model 0.5",
 ])  # fmt: skip
 def test_the_page_has_tables_warnings_sweeps_and_forgetting(page, text):
     assert text in page
