@@ -100,6 +100,16 @@ def test_fewer_samples_than_features_lose_no_digits(n: int, m: int, d: int) -> N
     assert frechet(moments(a), moments(b)) == pytest.approx(by_samples(a, b), rel=1e-9)
 
 
+@pytest.mark.parametrize("power", [1, 4, 10])
+@pytest.mark.parametrize(("n", "m"), [(150, 130), (60, 300), (40, 40)])
+def test_steep_spectra_keep_their_digits(power: int, n: int, m: int) -> None:
+    """Down to directions that float64 cannot hold beside the largest, with more samples than features or fewer."""
+    rng = np.random.default_rng(power)
+    fall = np.arange(1, 101.0) ** -power
+    a, b = (rng.normal(size=(count, 100)) @ (rng.normal(size=(100, 100)) * fall) for count in (n, m))
+    assert frechet(moments(a), moments(b)) == pytest.approx(by_samples(a, b), rel=1e-9)
+
+
 @given(st.integers(1, 12), st.integers(2, 30), st.integers(2, 30), st.integers(0, 1000), st.floats(-3, 3))
 def test_the_distance_is_symmetric_not_negative_and_knows_shifts(
     d: int, n: int, m: int, seed: int, shift: float
