@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24 if on_cpu else 1000)
     parser.add_argument("--batch", type=int, help="samples decoded together [default: as visent evaluate has it]")
     parser.add_argument("--tokenizer", default="default" if on_cpu else "f16", help="f16, or a name or folder")
+    parser.add_argument("--precision", default="float32" if on_cpu else "tf32", help="of the tokenizer")
     parser.add_argument("--network", default="images=efficientnet-lite0")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -59,14 +60,15 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, "--write-tokenizer", options.tokenizer], check=True)
         write_pictures(folder / "media", math.ceil(options.images / HELD_OUT * 1.15) + 8)
         visent(folder, "tokenize", "folder", folder / "media", "--out", folder / "photos", "--annotate", "edge",
-               "--holdout", HELD_OUT, "--tokenizer", options.tokenizer)  # fmt: skip
+               "--holdout", HELD_OUT, "--tokenizer", options.tokenizer, "--precision", options.precision)  # fmt: skip
         visent(folder, "pixels", folder / "photos", "--split", "val")
         (folder / "manifest.toml").write_text(MANIFEST)
         subprocess.run([sys.executable, __file__, "--write-run", str(folder), options.model], check=True)
         rows = {kind: evaluated(folder, kind, options) for kind in ("cold", "warm")}
     show(options, device, rows)
     facts = {"device": device, "model": options.model, "images": options.images, "batch": options.batch,
-             "tokenizer": Path(options.tokenizer).name, "network": options.network, "limit": LIMIT}  # fmt: skip
+             "tokenizer": Path(options.tokenizer).name, "precision": options.precision, "network": options.network,
+             "limit": LIMIT}  # fmt: skip
     machine.save("evaluation", {**facts, **rows})
 
 

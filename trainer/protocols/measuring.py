@@ -1,15 +1,17 @@
 """From samples to sums to figures: real pictures, the ceiling and the model's, judged alike, batch by batch.
 
-Real pixels are read ahead in a thread; the ceiling and the model's results are decoded, and each network sees each of
-the three once. Every host takes every so many-th batch on all of its devices; the first one adds their sums up.
+Real pixels are read ahead in a thread; the ceiling and the model's results are decoded, each network sees each of the
+three once, and another thread adds up. Every host takes every so many-th batch on all of its devices; the first one
+adds their sums up.
 """
 
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -137,10 +139,21 @@ def _found(held: dict[str, Sum] | None, path: str) -> Sum:
 def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[str], watch: Stopwatch) -> None:
     """Makes sums over all samples and writes them; each host goes through its own part of the samples."""
     mine = {one: sums.empty(one, judged.cases, judged.networks) for one in of}
-    with shown(f"judge {judged.part.name}", sum(map(len, _cuts(judged))), "samples") as advance:
+    with (
+        shown(f"judge {judged.part.name}", sum(map(len, _cuts(judged))), "samples") as advance,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        adding: Future[None] | None = None  # of the batch before: processors add while devices work on the next one
         for numbers, truth in _read_ahead(judged, watch):
-            _add(judged, mine, numbers, truth, watch)
+            seen = _see(judged, of, numbers, truth, watch)
+            with watch.on("figures"):
+                if adding is not None:
+                    adding.result()
+            adding = thread.submit(_add, judged, mine, numbers, truth, seen)
             advance(len(numbers))
+        with watch.on("figures"):
+            if adding is not None:
+                adding.result()
     count, index = jax.process_count(), jax.process_index()
     if count == 1:
         for one, path in zip(of, paths, strict=True):
@@ -189,27 +202,39 @@ def _read_ahead(judged: Judged, watch: Stopwatch) -> Iterator[tuple[Int64[np.nda
             yield cut, truth
 
 
-def _add(
-    judged: Judged, mine: Mapping[SumOf, Sum], numbers: Int64[np.ndarray, " m"], truth: Pictures, watch: Stopwatch
-) -> None:
-    """Adds one batch to every sum."""
-    for source in dict.fromkeys(one.source for one in mine):
+class _Seen(NamedTuple):
+    """One batch of one source: its pictures, and what each network, by its hash, says of them."""
+
+    pictures: Pictures
+    outputs: dict[str, Outputs]
+
+
+def _see(
+    judged: Judged, of: Sequence[SumOf], numbers: Int64[np.ndarray, " m"], truth: Pictures, watch: Stopwatch
+) -> dict[Source, _Seen]:
+    """Decodes a batch for each source and shows it to each network once: a slot may have that of another."""
+    seen: dict[Source, _Seen] = {}
+    for source in dict.fromkeys(one.source for one in of):
         with watch.on("decoding"):
             pictures = truth if source == "real" else _pictures(judged, source, numbers)
-        seen: dict[str, Outputs] = {}  # by network: a slot may have that of another
-        for one, into in mine.items():
-            if one.source != source:
-                continue
-            if one.slot is not None:
-                network = judged.networks[one.slot]
-                if network.sha256 not in seen:
-                    with watch.on("features"):
-                        seen[network.sha256] = _run(network, pictures)
-                with watch.on("figures"):
-                    _add_outputs(into, seen[network.sha256], numbers)
-            else:
-                with watch.on("figures"):
-                    _add_pictures(into, judged.cases, numbers, truth, pictures)
+        slots = [one.slot for one in of if one.source == source and one.slot is not None]
+        networks = {judged.networks[slot].sha256: judged.networks[slot] for slot in slots}
+        with watch.on("features"):
+            seen[source] = _Seen(pictures, {sha256: _run(network, pictures) for sha256, network in networks.items()})
+    return seen
+
+
+def _add(
+    judged: Judged, into: Mapping[SumOf, Sum], numbers: Int64[np.ndarray, " m"], truth: Pictures,
+    seen: Mapping[Source, _Seen],
+) -> None:  # fmt: skip
+    """Adds one batch to every sum."""
+    for one, total in into.items():
+        pictures, outputs = seen[one.source]
+        if one.slot is not None:
+            _add_outputs(total, outputs[judged.networks[one.slot].sha256], numbers)
+        else:
+            _add_pictures(total, judged.cases, numbers, truth, pictures)
 
 
 def _pictures(judged: Judged, source: Source, numbers: Int64[np.ndarray, " m"]) -> Pictures:
