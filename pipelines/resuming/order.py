@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -55,18 +55,26 @@ class Order:
 
     def read(self, source: Source, unit: Unit) -> Iterator[Example]:
         """Yields the unit's examples that may become rows."""
+        faulty = {fault.item for fault in self._faults}
+        sound = replace(unit, items=tuple(item for index, item in enumerate(unit.items) if index not in faulty))
+        by_item = source.by_item(sound)  # of what kills its reader nothing may be read ahead
         for index in range(len(unit.items)):
-            for result in self.read_item(source, unit, index):
+            results = self.read_item(source, unit, index) if index in faulty else self._spanned(next(by_item), index)
+            for result in results:
                 example = self.place(result, index)
                 if example is not None:
                     yield example
 
     def read_item(self, source: Source, unit: Unit, index: int) -> Iterator[Example | Reject]:
         """Yields what the source gives of one item; all of it has to be placed, by `place` or `keep_...`."""
-        first = self._next
         item = unit.items[index]
         faults = [fault for fault in self._faults if fault.item == index]
-        yield from spared(source.examples(replace(unit, items=(item,))), item, faults)
+        return self._spanned(spared(source.examples(replace(unit, items=(item,))), item, faults), index)
+
+    def _spanned(self, results: Iterable[Example | Reject], index: int) -> Iterator[Example | Reject]:
+        """Notes which places the results of an item take."""
+        first = self._next
+        yield from results
         self._spans[index] = (first, self._next)
 
     def place(self, result: Example | Reject, item: int) -> Example | None:

@@ -144,8 +144,15 @@ class Source(Protocol):
         """Lists everything, sorted by key (the same files give the same list), and notes what was left out."""
         ...
 
+    def by_item(self, unit: Unit) -> Iterator[Iterable[Example | Reject]]:
+        """Reads a unit in its order, the results of each item together; small files of a bucket several at once.
+
+        Whatever cannot be read comes as a `Reject`, never as an exception.
+        """
+        ...
+
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
-        """Reads a unit in its order; whatever cannot be read comes as a `Reject`, never as an exception."""
+        """Reads a unit in its order: the results of all items, one after the other."""
         ...
 
     def estimate(self, items: Sequence[Item]) -> int | None:

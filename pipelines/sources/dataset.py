@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -161,13 +161,15 @@ class DatasetSource:
             f"{besides}; expected the layout that `visent sources {self.name}` shows"
         )
 
-    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+    def by_item(self, unit: Unit) -> Iterator[Iterable[Example | Reject]]:
         """Reads the unit's items in their order."""
         if self.dataset.small_items:
-            for found in places.at_once(lambda item: list(self._of_item(item)), unit.items, self.dataset.root):
-                yield from found
-        else:
-            yield from itertools.chain.from_iterable(map(self._of_item, unit.items))
+            return places.at_once(lambda item: list(self._of_item(item)), unit.items, self.dataset.root)
+        return map(self._of_item, unit.items)
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Gives what `by_item` gives, one after the other."""
+        return itertools.chain.from_iterable(self.by_item(unit))
 
     def _of_item(self, item: Item) -> Iterator[Example | Reject]:
         if item.reject:

@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -67,15 +68,16 @@ class FolderSource:
             found += [below(name, path) for path in listed(root, endings, what, left_out)]
         return [Item(key=key, files={_kind(path): path}) for key, path in keys_of(found).items()], noted(left_out)
 
-    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+    def by_item(self, unit: Unit) -> Iterator[Iterable[Example | Reject]]:
         """Gives each picture as bytes, and each video's stills as pixels."""
         options = VideoOptions(fps=self.video_stills or 1.0, stills=True)
         pictures = places.at_once(self._picture, unit.items, *self.paths)
         for item, found in zip(unit.items, pictures, strict=True):
-            if found is None:
-                yield from rows(item, self._full(item.files["video"]), options)
-            else:
-                yield found
+            yield rows(item, self._full(item.files["video"]), options) if found is None else (found,)
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Gives what `by_item` gives, one after the other."""
+        return chain.from_iterable(self.by_item(unit))
 
     def _picture(self, item: Item) -> Example | Reject | None:
         """Reads a picture; None for a video, whose stills are not to wait in memory."""

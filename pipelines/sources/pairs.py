@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Literal
 
 from manifests.legend import Legend
@@ -86,9 +87,13 @@ class PairsSource:
                 found.setdefault(key, {})[role] = file
         return [Item(key=key, files=files) for key, files in sorted(found.items())], noted(left_out)
 
-    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+    def by_item(self, unit: Unit) -> Iterator[Iterable[Example | Reject]]:
         """Gives complete pairs as bytes; a missing half is a reject of stage "list"."""
-        yield from places.at_once(self._pair, unit.items, *self.paths.values())
+        return places.at_once(lambda item: (self._pair(item),), unit.items, *self.paths.values())
+
+    def examples(self, unit: Unit) -> Iterator[Example | Reject]:
+        """Gives what `by_item` gives, one after the other."""
+        return chain.from_iterable(self.by_item(unit))
 
     def _pair(self, item: Item) -> Example | Reject:
         source = readable(next(iter(item.files.values())))

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,19 +60,23 @@ class Deadly:
         return [Item(key=f"{i}", files={"tar": f"{i}.tar"}, data={"names": list(names)})
                 for i, names in enumerate(self.items)], ""  # fmt: skip
 
+    def by_item(self, unit: Unit) -> Iterator[Iterator[Example | Reject]]:
+        return map(self.of_item, unit.items)
+
     def examples(self, unit: Unit) -> Iterator[Example | Reject]:
-        for item in unit.items:
-            for number, name in enumerate(item.data["names"]):
-                harm(name.removeprefix("!") if name.startswith("!") else "")
-                if name == "once" and not Path(self.memory).exists():
-                    Path(self.memory).touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                if name == "raise":
-                    raise OSError("the bucket is gone")
-                data = name.encode() + b" " + picture_bytes(number)
-                yield Example(
-                    key=f"{item.key}/{number}", source=item.key, media={"image": Encoded(data=data, decode=decode)}
-                )
+        return chain.from_iterable(self.by_item(unit))
+
+    def of_item(self, item: Item) -> Iterator[Example | Reject]:
+        for number, name in enumerate(item.data["names"]):
+            harm(name.removeprefix("!") if name.startswith("!") else "")
+            if name == "once" and not Path(self.memory).exists():
+                Path(self.memory).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if name == "raise":
+                raise OSError("the bucket is gone")
+            data = name.encode() + b" " + picture_bytes(number)
+            media = {"image": Encoded(data=data, decode=decode)}
+            yield Example(key=f"{item.key}/{number}", source=item.key, media=media)
 
     def estimate(self, items: Sequence[Item]) -> int | None:
         return None

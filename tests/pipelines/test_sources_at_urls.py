@@ -7,6 +7,7 @@ import io
 import random
 import re
 import tarfile
+import threading
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from urls import at_url
 from manifests import files
 from pipelines.annotate import models
 from pipelines.cli import tokenize
+from pipelines.resuming.order import Order
 from pipelines.sources import places
 from pipelines.sources.base import Example, Reject, Unit, cut_into_units
 from pipelines.sources.datacomp import DataComp
@@ -81,6 +83,16 @@ def test_a_folder_gives_the_same_from_a_url(photos: Path) -> None:
         assert read(there) == read(here)
         assert there.estimate(there.listing()[0]) == here.estimate(here.listing()[0]) == 34
         assert there.roots == {"": url}
+
+
+def test_a_job_reads_several_small_files_of_a_bucket_at_once(photos: Path) -> None:
+    source = FolderSource(paths=(at_url(photos),), items_per_unit=30)
+    (unit,) = cut_into_units(source.listing()[0], 30, 0.0)
+    reading = Order().read(source, unit)
+    keys = [next(reading).key]
+    assert sum(thread.name.startswith("read_") for thread in threading.enumerate()) > 1
+    keys += [one.key for one in reading]
+    assert keys == [one.key for one in source.examples(unit) if isinstance(one, Example)]
 
 
 def test_several_folders_may_lie_here_and_there(photos: Path, tmp_path: Path) -> None:
