@@ -2,6 +2,11 @@
 
 import dataclasses
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +25,7 @@ from trainer.loop import train
 from trainer.plan import fit
 from visent.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 SCORES = {"psnr_to_decoded_truth", "ssim_to_decoded_truth", "equal_codes"}
 
 
@@ -156,3 +162,36 @@ def test_training_does_not_depend_on_its_figures(asking, drawable, tmp_path):
     ]
     assert losses[0] == losses[1]
     assert "generated" not in lines_of(tmp_path / "without")[-1]
+
+
+def start(manifest, tokenizer, out, devices, *more):
+    """Starts `visent train` with figures, on so many devices of one processor that share the parameters."""
+    sizes = {"model.hidden": 32, "model.mlp": 48, "model.heads": 2, "model.layers": 2, "stages.*.steps": 2,
+             "stages.*.batch_sentences": 4, "stages.*.warmup_steps": 0, "figures_every": 2,
+             "compute.fsdp": 2}  # fmt: skip
+    settings = [word for name, value in sizes.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "visent", "train", "tiny", "--manifest", manifest, "--out", out,
+               "--tokenizer", tokenizer, *settings, *more]  # fmt: skip
+    alone = {"SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "1", "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=os.environ | alone, text=True,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def ended(process):
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+
+
+@pytest.mark.slow
+def test_two_hosts_that_share_the_parameters_find_what_one_host_does(drawable, tmp_path):
+    lock, tokenizer = drawable
+    manifest = Path(lock.base) / "manifest.toml"
+    ended(start(manifest, tokenizer, tmp_path / "one", 2))
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        meet = ("--hosts", "2", "--coordinator", f"localhost:{found.getsockname()[1]}")
+    hosts = [start(manifest, tokenizer, tmp_path / "two", 1, *meet, "--host-id", host) for host in range(2)]
+    for host in hosts:
+        ended(host)
+    assert lines_of(tmp_path / "two") == lines_of(tmp_path / "one")
+    assert all(line["generated"] for line in lines_of(tmp_path / "two"))

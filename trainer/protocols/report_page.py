@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from trainer.protocols import forgetting, sweeps, tables
-from trainer.protocols.results import Evaluation
+from trainer.protocols.results import Evaluation, told_apart
 from trainer.protocols.tables import Grid
 from visent.page import Page
 
@@ -18,7 +18,8 @@ def page(evaluations: Sequence[Evaluation], pictures: Mapping[str, bytes] | None
 
     `pictures` are PNGs of samples: of a part by its name, and of a sweep by `sweeps.picture_name`.
     """
-    pictures, first = pictures or {}, evaluations[0]
+    pictures, evaluations = pictures or {}, told_apart(evaluations)
+    first = evaluations[0]
     made = Page(f"visent: {first.protocol}", f"{first.about}. {', '.join(each.title for each in evaluations)}.")
     grids = tables.parts(evaluations)
     if grids:

@@ -147,13 +147,14 @@ class Evaluation:
     forgetting: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""  # how the run is called; "" for the name of its folder
 
     @property
     def title(self) -> str:
         """How the run is called beside the papers' rows; of few-shot segmentation it says how it came by it."""
         few_shot = any(row.part.kind == "foreground" for row in self.rows)
         how = (", fine-tuned" if self.fine_tuned else ", zero-shot") if few_shot else ""
-        return f"{files.name(self.run.rstrip('/'))} ({self.model}, step {self.step}{how})"
+        return f"{self.label or files.name(self.run.rstrip('/'))} ({self.model}, step {self.step}{how})"
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -189,6 +190,17 @@ def read(path: str | Path) -> Evaluation:
         return Evaluation.from_json(files.read_json(path))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def told_apart(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """Returns evaluations with as much of their runs' paths as it takes to tell them apart by their titles."""
+    parts = [str(each.run).rstrip("/").split("/") for each in evaluations]
+    for count in range(1, max(map(len, parts)) + 1):
+        named = [dataclasses.replace(each, label="/".join(path[-count:]))
+                 for each, path in zip(evaluations, parts, strict=True)]  # fmt: skip
+        if len({each.title for each in named}) == len(named):
+            return named
+    return list(evaluations)
 
 
 def versions() -> dict[str, str]:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from trainer.protocols import forgetting, sweeps, tables
-from trainer.protocols.results import Evaluation
+from trainer.protocols.results import Evaluation, told_apart
 from trainer.protocols.tables import Grid
 
 
 def grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
     """Returns the parts of all runs, then tokens, forgetting and sweeps of each."""
+    evaluations = told_apart(evaluations)
     found = tables.parts(evaluations)
     for each in evaluations:
         own = tables.tokens(each)
@@ -23,6 +24,7 @@ def grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
 
 def markdown(evaluations: Sequence[Evaluation]) -> str:
     """Returns the tables as Markdown, and what was judged."""
+    evaluations = told_apart(evaluations)
     first = evaluations[0]
     lines = [f"# {first.protocol}", "", first.about, ""]
     for grid in grids(evaluations):

@@ -9,7 +9,7 @@ from an_evaluation import FEW, INCEPTION, LITE, NO_I3D, evaluation
 from rich.console import Console
 
 from trainer.protocols import catalog, papers, sections, tables
-from trainer.protocols.results import Evaluation, Figure, Row, Value, read
+from trainer.protocols.results import Evaluation, Figure, Row, Value, read, told_apart
 from visent.errors import UserError
 
 
@@ -100,6 +100,20 @@ def test_runs_stand_side_by_side_and_share_a_ceiling_that_is_equal():
     found = lines_of(tables.parts(runs)[1], "seg to image, ADE20K")
     assert list(found) == ["LVM-Lite", "first (300m, step 15639)", "second (300m, step 15639)", tables.CEILING]
     assert found["second (300m, step 15639)"][1].startswith("33.00")
+
+
+@pytest.mark.parametrize(("runs", "names"), [
+    (("runs/a", "runs/b"), ("a", "b")), (("a/run", "b/run/"), ("a/run", "b/run")),
+    (("gs://bucket/x/run", "y/run"), ("x/run", "y/run")), (("run", "run"), ("run", "run")),
+])  # fmt: skip
+def test_runs_are_called_by_as_much_of_their_paths_as_tells_them_apart(runs, names):
+    found = told_apart([evaluation(run) for run in runs])
+    assert [each.title.split(" (")[0] for each in found] == list(names)
+
+
+def test_checkpoints_of_one_run_are_told_apart_by_their_steps():
+    found = told_apart([evaluation(), dataclasses.replace(evaluation(), step=1)])
+    assert [each.title for each in found] == ["first (300m, step 15639)", "first (300m, step 1)"]
 
 
 def test_runs_judged_on_other_samples_are_marked():
