@@ -150,7 +150,9 @@ def load_pickle(file: Any, where: Path | str, encoding: str = "ASCII", more: Reb
     return _Finisher().of(_Reader(file, str(where), encoding, more or {}).load())
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    """The machine in Python: the one in C makes room for as many notes as a file says it will keep, billions."""
+
     def __init__(self, file: Any, where: str, encoding: str, more: Rebuilders) -> None:
         super().__init__(file, encoding=encoding)
         self._where, self._known = where, {**REBUILDERS, **more}
