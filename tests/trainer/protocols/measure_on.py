@@ -12,12 +12,13 @@ if __name__ == "__main__":
         from measured_parts import cases_of, part_of, pooling, samples_of
 
         from tokenizer.load import load
-        from trainer.protocols import measuring
+        from trainer.protocols import judging
+        from trainer.protocols.measuring import measure
 
-        measuring.TOGETHER = 7  # several batches for each host
+        judging.TOGETHER = 7  # several batches for each host
         tokenizer = load(wanted["tokenizer"])
         cases, out = cases_of("labels", tokenizer, 40), Path(wanted["out"])
-        found = measuring.measure(
+        found = measure(
             part_of("labels", "fid", "is", "miou", "psnr"), cases, samples_of(cases, out), tokenizer,
             {"images": pooling("images")}, out, pixels="a",
         )  # fmt: skip

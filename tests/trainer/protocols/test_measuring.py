@@ -17,7 +17,7 @@ from tokenizer.load import load
 from tokenizer.testing import tiny_tokenizer_dir
 from trainer.figures.moments import Moments
 from trainer.figures.reference import write_statistics
-from trainer.protocols import measuring
+from trainer.protocols import judging
 from trainer.protocols.figures_of import read_reference
 from trainer.protocols.measuring import measure
 from visent.errors import UserError
@@ -106,7 +106,7 @@ def test_batches_do_not_change_figures(tokenizer, tmp_path, monkeypatch):
     cases, part = cases_of("images", tokenizer, 30), part_of("images", *IMAGES)
     samples = samples_of(cases, tmp_path)
     whole = values(measure(part, cases, samples, tokenizer, NETWORKS, tmp_path / "a", pixels="a"))
-    monkeypatch.setattr(measuring, "TOGETHER", 7)
+    monkeypatch.setattr(judging, "TOGETHER", 7)
     found = values(measure(part, cases, samples, tokenizer, NETWORKS, tmp_path / "b", pixels="a"))
     assert found == pytest.approx(whole, rel=1e-10, abs=1e-8)  # SSIM is computed in float32 by batches
 
@@ -179,10 +179,10 @@ def test_a_second_model_takes_real_pictures_and_the_ceiling_from_what_is_kept(to
     networks = {"images": pooling("images", counted=seen.append)}
     cases, part = cases_of("images", tokenizer, 20, read.append), part_of("images", "fid", "is")
     first = values(measure(part, cases, samples_of(cases, tmp_path), tokenizer, networks, tmp_path, pixels="a"))
-    assert sum(seen) == 60
+    assert (sum(seen), sum(read)) == (60, 20)
     other = samples_of(cases, tmp_path, seed=1)
     second = values(measure(part, cases, other, tokenizer, networks, tmp_path, pixels="a"))
-    assert sum(seen) == 80
+    assert (sum(seen), sum(read)) == (80, 20)
     for source in ("ceiling", "real"):
         assert second["is", source] == first["is", source]
     assert second["fid", "model"] != first["fid", "model"]
