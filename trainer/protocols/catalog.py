@@ -59,7 +59,7 @@ DATA: Mapping[str, Wanted] = {
                        note="ROLE=FILE.toml is an ONNX network of yours; which one drew the maps decides the figures"),
     "ade20k": Wanted(what="ADE20K scene parsing, validation", split="val", tokenize="ade20k --root ade20k"),
     "cityscapes": Wanted(what="Cityscapes, validation", split="val",
-                         tokenize="cityscapes --root cityscapes"),
+                         tokenize="cityscapes --root cityscapes --classes train"),
     **{f"pascal5i-{fold}": Wanted(what=f"Pascal-5i, classes of split {fold}", split="val",
                                   tokenize=f"pascal5i --root VOCdevkit --fold {fold}") for fold in range(FOLDS)},
 }  # fmt: skip
