@@ -1,5 +1,6 @@
 """The papers' figures, as a file of rows with their sources; users add their own."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def _value(data: Mapping[str, Any], where: str) -> float | None:
     value = data["value"]
     if value == NOT_AT_HAND:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"{where}: value is {value!r}, expected a number as printed, or {NOT_AT_HAND!r}")
     if not data.get("source"):
         raise UserError(f"{where} has a value and no source: say where it was read, page and table")

@@ -161,15 +161,16 @@ class Evaluation:
         return {"format": FORMAT, **_plain(dataclasses.asdict(self))}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Evaluation":
+    def from_json(cls, data: Any) -> "Evaluation":
         """Reads what `to_json` wrote.
 
         Raises:
             UserError: it is none, or another version wrote it.
         """
-        if data.get("format") != FORMAT:
-            raise UserError(f"this is no evaluation in format {FORMAT} but {data.get('format')!r}: expected the JSON "
-                            "that `visent evaluate --protocol` of this version writes")  # fmt: skip
+        found = data.get("format") if isinstance(data, Mapping) else None
+        if found != FORMAT:
+            raise UserError(f"this is no evaluation in format {FORMAT} but {found!r}: expected the JSON that "
+                            "`visent evaluate --protocol` of this version writes")  # fmt: skip
         try:
             made = {
                 "networks": _several(NetworkFacts, data["networks"]), "rows": tuple(map(_row, data["rows"])),
@@ -187,7 +188,11 @@ def read(path: str | Path) -> Evaluation:
         UserError: the file is not there, or it is no evaluation.
     """
     try:
-        return Evaluation.from_json(files.read_json(path))
+        data = files.read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there: expected the evaluation.json of `visent evaluate --protocol`") from None
+    try:
+        return Evaluation.from_json(data)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

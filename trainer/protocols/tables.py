@@ -216,7 +216,8 @@ def tokens(evaluation: Evaluation) -> list[Grid]:
     for stage, found in evaluation.tokens.get("stages", {}).items():
         grid = Grid(title=f"Tokens, stage {stage}", head=["task", "sentences", "loss", "perplexity", "accuracy %"])
         for task, score in found["per_task"].items():
-            figures = (f"{score['loss']:.4f}", f"{float(score['perplexity']):,.2f}", f"{100 * score['accuracy']:.2f}")
+            loss, perplexity, accuracy = (float(score[name]) for name in ("loss", "perplexity", "accuracy"))
+            figures = (f"{loss:.4f}", f"{perplexity:,.2f}", f"{100 * accuracy:.2f}")
             grid.rows.append([task, f"{score['sentences']:,}", *figures])
         grid.rows += [[task, "no held-out rows", "-", "-", "-"] for task in found["without_rows"]]
         grids.append(grid)

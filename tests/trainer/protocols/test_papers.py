@@ -46,6 +46,7 @@ def test_figures_that_are_at_hand_stay_beside_a_users_own(tmp_path):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"value": 3.5}, "has a value and no source"),
     ({"value": "3.5"}, "expected a number as printed, or 'not at hand'"),
+    ({"value": float("inf"), "source": "x"}, "value is inf, expected a number"),
     ({"value": True, "source": "x"}, "expected a number as printed"),
     ({"figure": "fdv", "value": 1}, "did you mean 'fvd'"),
     ({"protocol": "lvmlite", "value": 1}, "did you mean 'lvm-lite'"),

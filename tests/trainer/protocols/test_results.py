@@ -54,6 +54,26 @@ def test_a_file_that_is_no_evaluation_is_one_line(tmp_path, change, message):
         read(path)
 
 
+def test_a_file_that_is_not_there_or_holds_a_list_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="is not there"):
+        read(tmp_path / "none.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(UserError, match="no evaluation in format 1 but None"):
+        read(tmp_path / "list.json")
+
+
+def test_a_loss_that_is_no_number_is_printed_as_it_is():
+    made = evaluation()
+    scores = {
+        **made.tokens["stages"]["sequences"]["per_task"]["edge"],
+        "loss": float("nan"),
+        "perplexity": float("inf"),
+    }
+    tokens = {"stages": {"sequences": {"per_task": {"edge": scores}, "without_rows": []}}}
+    back = Evaluation.from_json(json.loads(json.dumps(dataclasses.replace(made, tokens=tokens).to_json())))
+    assert tables.tokens(back)[0].rows == [["edge", "64", "nan", "inf", "6.25"]]
+
+
 def test_a_part_has_the_papers_rows_then_the_runs_then_the_ceiling():
     grids = tables.parts([evaluation()])
     assert [grid.title for grid in grids] == ["FVD, clip IS", "FID, IS", "mIoU %, FID"]
