@@ -92,6 +92,20 @@ def test_changed_bytes_of_a_pickle_never_show_a_traceback(
     assert set(found.tensors) == set(made().tensors)
 
 
+@pytest.mark.parametrize("bit", [0, 5, 6])
+def test_an_archive_that_calls_itself_encrypted_or_patched_is_one_clear_error(
+    files: dict[str, Path], bit: int, tmp_path: Path
+) -> None:
+    """One changed bit of what the archive's directory says of a file."""
+    whole = bytearray(files["zip"].read_bytes())
+    start = -1
+    while (start := whole.find(b"PK\x01\x02", start + 1)) >= 0:
+        whole[start + 8] |= 1 << bit
+    with pytest.raises(UserError, match="truncated or damaged") as caught:
+        read(placed(files, "zip", bytes(whole), tmp_path))
+    assert len(str(caught.value)) < 600
+
+
 class Hostile:
     """Runs a command when it is unpickled by Python's own loader."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.checkpoints.pickles import Source, TensorView, load_pickle
-from visent.errors import UserError
+from visent.errors import UserError, said
 
 ZIP_MAGIC = b"PK\x03\x04"
 OLD_MAGIC = 0x1950A86A20F9469CFC6C  # the first object of the old stream
@@ -17,7 +17,7 @@ Tree = Any  # nested mappings that end in TensorView, np.ndarray, or what a trai
 # What pickle raises at a cut or changed stream is not only UnpicklingError.
 DAMAGE = (
     pickle.UnpicklingError, EOFError, zipfile.BadZipFile, KeyError, IndexError, TypeError, ValueError, AttributeError,
-    struct.error, OverflowError, UnicodeDecodeError, RecursionError, MemoryError, OSError,
+    struct.error, OverflowError, UnicodeDecodeError, RuntimeError, MemoryError, OSError,
 )  # fmt: skip
 
 
@@ -37,8 +37,8 @@ def read_pickled(path: Path, choose: Callable[[Tree], Mapping[str, Any]]) -> dic
         return _read_stream(path, choose)
     except DAMAGE as error:
         raise UserError(
-            f"cannot read {path} ({path.stat().st_size:,} bytes): {type(error).__name__} {error}; it is truncated or "
-            "damaged, or no file of torch or pickle: fetch it again"
+            f"cannot read {path} ({path.stat().st_size:,} bytes): {type(error).__name__} {said(error)[:200]}; it is "
+            "truncated or damaged, or no file of torch or pickle: fetch it again"
         ) from error
 
 
