@@ -14,6 +14,7 @@ from PIL import Image
 
 from tokenizer.load import load
 from tokenizer.testing import tiny_tokenizer_dir
+from trainer import pictures
 from trainer.protocols import decoded, kept_pictures
 from trainer.protocols.kept_pictures import contact_sheet, keep_pictures, number_wanted
 from visent.errors import UserError
@@ -91,19 +92,29 @@ def test_a_sheet_holds_prompt_result_truth_and_ceiling_of_each_sample(tokenizer,
     numbers = np.linspace(0, 19, shown).round().astype(int)
     wanted = [cases.truth(numbers)[:, -1], decoded.ceiling(cases, tokenizer, numbers)[:, -1],
               decoded.results(cases, samples, tokenizer, numbers)[:, -1]]  # fmt: skip
-    for pictures in wanted:
-        assert all(_is_in(sheet, picture) for picture in pictures)
+    for group in wanted:
+        assert all(_place(sheet, picture) for picture in group)
     assert sheet.shape[1] > columns * 32
 
 
-def _is_in(sheet, picture):
-    """Whether a picture is somewhere on a sheet."""
+def _place(sheet, picture):
+    """Where on a sheet a picture is: (top, left), or None."""
     first = picture[0].astype(int)
     windows = np.lib.stride_tricks.sliding_window_view(sheet, (1, 32, 3))[:, :, 0, 0]
     for top, left in zip(*np.nonzero((windows == first).all(axis=(2, 3))), strict=True):
         if np.array_equal(sheet[top : top + 32, left : left + 32], picture):
-            return True
-    return False
+            return int(top), int(left)
+    return None
+
+
+def test_of_long_clips_truth_and_ceiling_stand_below_what_was_generated():
+    frames = np.random.default_rng(0).integers(0, 256, (38, 32, 32, 3), dtype=np.uint8)
+    given, made, truth, best = np.split(frames, (5, 16, 27))
+    drawn = np.asarray(pictures.strip(given, made, truth, title="a clip", ceiling=best)).astype(int)
+    places = [_place(drawn, group[-1]) for group in (made, truth, best)]
+    assert len({left for _, left in places}) == 1
+    assert [top for top, _ in places] == sorted({top for top, _ in places})
+    assert all(_place(drawn, frame) for frame in frames)
 
 
 def test_a_sheet_of_fewer_samples_than_it_has_room_for_is_drawn(tokenizer, tmp_path):
