@@ -4,8 +4,9 @@ A graph is a program that may read and write any file of this machine, so its nu
 ours, which also run on any device. Reading needs tensorflow, and nothing else here does.
 """
 
+import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from visent.errors import UserError, said
 
 SAVED_MODEL = "saved_model.pb"
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def graph_file(path: Path) -> Path | None:
@@ -32,7 +34,7 @@ def holds_name(file: Path, name: str) -> bool:
 
 
 def read_constants(file: Path) -> dict[str, np.ndarray]:
-    """Returns the constants of a graph by name; those of a function in it are named `function/constant`.
+    """Returns a graph's constants of floating point by name; those of a function in it are named `function/constant`.
 
     Raises:
         UserError: tensorflow is not installed, or the file is cut, damaged or no graph.
@@ -44,10 +46,24 @@ def read_constants(file: Path) -> dict[str, np.ndarray]:
             f"reading {file} needs tensorflow, which runs nothing of it: pip install 'visent[tensorflow]'; "
             "pytorch-fid's file of the same weights needs nothing"
         ) from error
+    floats = {getattr(tensorflow, kind).as_datatype_enum for kind in FLOATS}
+    found = {name: value for name, value in _constants(_graphs(file)) if value.dtype in floats}
     try:
-        return {name: tensorflow.make_ndarray(value) for name, value in _constants(_graphs(file))}
-    except (ValueError, TypeError, KeyError) as error:
+        _check_sizes(found.values(), file.stat().st_size)
+        return {name: tensorflow.make_ndarray(value) for name, value in found.items()}
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{file} is a damaged graph of TensorFlow: {said(error)[:300]}; fetch it again") from error
+
+
+def _check_sizes(values: Iterable[Any], most: int) -> None:
+    """Refuses constants of more numbers than the file has bytes: one number may stand for a tensor of any size.
+
+    Raises:
+        ValueError: they are so many.
+    """
+    shapes = [[side.size for side in value.tensor_shape.dim] for value in values]
+    if any(side < 0 for shape in shapes for side in shape) or sum(map(math.prod, shapes)) > most:
+        raise ValueError("its constants are larger than the file")
 
 
 def _graphs(file: Path) -> list[Any]:

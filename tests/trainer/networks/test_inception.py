@@ -133,6 +133,21 @@ def test_a_frozen_graph_gives_the_weights_that_torch_s_file_gives(
 
 
 @pytest.mark.slow
+def test_a_graph_that_claims_more_than_it_holds_is_refused(weights: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """One number stands for a constant of a hundred billion, which would be 400 GB."""
+    tensorflow = pytest.importorskip("tensorflow", reason=TENSORFLOW)
+    graph, path = graph_of(tensorflow, weights), tmp_path / "graph.pb"
+    value = graph.node[0].attr["value"].tensor
+    value.ClearField("tensor_content")
+    value.float_val.append(1)
+    for side in value.tensor_shape.dim:
+        side.size = 600
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(UserError, match="its constants are larger than the file"):
+        inception.load(path)
+
+
+@pytest.mark.slow
 def test_a_saved_model_gives_the_weights_that_torch_s_file_gives(
     weights: dict[str, np.ndarray], file: Path, tmp_path: Path
 ) -> None:
