@@ -9,7 +9,7 @@ from typing import Any, get_args
 from manifests import files
 from trainer.protocols.catalog import PROTOCOLS
 from trainer.protocols.part import FigureName, Part
-from trainer.protocols.results import PaperRow
+from trainer.protocols.results import PaperRow, PaperTokens
 from visent.errors import UserError, said, unknown
 
 OURS = Path(__file__).with_name("papers.toml")
@@ -42,9 +42,15 @@ def read(path: str | Path) -> list[PaperRow]:
     except ValueError as error:
         raise UserError(f"{path} is not TOML ({said(error)})") from error
     rows = data.get("rows")
-    if not isinstance(rows, list) or set(data) != {"rows"}:
+    if not isinstance(rows, list) or set(data) - {"rows", "tokens"}:
         raise UserError(f"{path} has {', '.join(data) or 'nothing'}: expected [[rows]] with {', '.join(_FIELDS)}")
     return [_row(row, f"{path}, row {number}") for number, row in enumerate(rows, 1)]
+
+
+def tokens(protocol: str) -> tuple[PaperTokens, ...]:
+    """Returns the published losses, accuracies and perplexities of a protocol's paper, of `papers.toml` alone."""
+    rows = tomllib.loads(OURS.read_text(encoding="utf-8"))["tokens"]
+    return tuple(PaperTokens(**row) for row in rows if row["protocol"] == protocol)
 
 
 def rows_of(rows: Sequence[PaperRow], protocol: str, part: Part) -> tuple[PaperRow, ...]:

@@ -59,7 +59,7 @@ def _details(page: Page, evaluation: Evaluation) -> None:
 
 
 def _tokens(page: Page, evaluation: Evaluation) -> None:
-    grids = tables.tokens(evaluation)
+    grids = [*tables.paper_tokens(evaluation), *tables.tokens(evaluation)]
     if grids:
         page.heading(f"Tokens: {evaluation.title}", "Held-out sentences of the run's own tasks: loss in nats a token, "
                      "perplexity its exponential, accuracy how often the likeliest code was right.")  # fmt: skip

@@ -83,6 +83,20 @@ class PaperRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaperTokens:
+    """One published line of loss, accuracy and perplexity."""
+
+    paper: str
+    protocol: str
+    task: str  # as the paper calls it
+    model: str
+    loss: float  # nats per token
+    accuracy: float  # percent
+    perplexity: float
+    source: str  # where it was read
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One part of a protocol, as it came out. One that was not run says in `not_run` why, and what would run it."""
 
@@ -144,6 +158,7 @@ class Evaluation:
     rows: tuple[Row, ...] = ()
     sweeps: tuple[Sweep, ...] = ()
     tokens: Mapping[str, Any] = field(default_factory=dict)
+    paper_tokens: tuple[PaperTokens, ...] = ()
     forgetting: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -175,6 +190,7 @@ class Evaluation:
             made = {
                 "networks": _several(NetworkFacts, data["networks"]), "rows": tuple(map(_row, data["rows"])),
                 "sweeps": tuple(map(_sweep, data["sweeps"])), "notes": tuple(data["notes"]),
+                "paper_tokens": _several(PaperTokens, data["paper_tokens"]),
             }  # fmt: skip
             return cls(**{name: value for name, value in {**data, **made}.items() if name != "format"})
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -10,7 +10,7 @@ from trainer.protocols.tables import Grid
 def grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
     """Returns the parts of all runs, then tokens, forgetting and sweeps of each."""
     evaluations = told_apart(evaluations)
-    found = tables.parts(evaluations)
+    found = [*tables.parts(evaluations), *tables.paper_tokens(evaluations[0])]
     for each in evaluations:
         own = tables.tokens(each)
         if each.forgetting:

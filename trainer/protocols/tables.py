@@ -210,6 +210,21 @@ def _add(lines: list[list[str]], line: list[str]) -> None:
     lines.append(line)
 
 
+def paper_tokens(evaluation: Evaluation) -> list[Grid]:
+    """Returns the paper's losses, accuracies and perplexities of its own tasks, where it has any."""
+    if not evaluation.paper_tokens:
+        return []
+    head = ["task", "model", "loss", "perplexity", "accuracy %"]
+    grid, notes = Grid(title="Tokens, as published", head=head, words=2), Notes()
+    for row in evaluation.paper_tokens:
+        marks = notes.mark(row.source)
+        figures = (f"{row.loss:.2f}", f"{row.perplexity:,.2f}", f"{row.accuracy:.2f}")
+        grid.rows.append([row.task, f"{row.paper} {row.model}{marks}", *figures])
+    other = "they compare with a run's own only on the same tokenizer, tasks and held-out rows"
+    grid.below = [*notes.lines(), other]
+    return [grid]
+
+
 def tokens(evaluation: Evaluation) -> list[Grid]:
     """Returns loss, accuracy and perplexity of the tasks of each stage."""
     grids = []

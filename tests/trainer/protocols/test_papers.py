@@ -1,5 +1,7 @@
 """Published figures: each with its source, none from memory, users' own beside them."""
 
+import math
+
 import pytest
 
 from trainer.protocols import catalog, papers
@@ -77,3 +79,14 @@ def test_a_file_of_another_form_is_refused(tmp_path, text, message):
 def test_a_file_that_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match="is not there"):
         papers.load([tmp_path / "none.toml"])
+
+
+def test_published_perplexities_are_those_of_their_losses():
+    """The papers print two digits of the loss, so their perplexities are known to half a percent."""
+    rows = papers.tokens("delvm")
+    assert len({(row.task, row.model) for row in rows}) == len(rows) == 15
+    for row in rows:
+        assert row.perplexity == pytest.approx(math.exp(row.loss), rel=0.006), row
+        assert 0 < row.accuracy < 100
+        assert row.source
+    assert papers.tokens("tasks") == ()
