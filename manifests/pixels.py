@@ -78,6 +78,11 @@ class PixelStore:
                 f"dataset {folder} has changed since the pixels of its split {split} were made ({stale} of {len(now)} "
                 f"shards are others): bring them up to date with {again}"
             )
+        there = set(files.list_names(files.join(folder, FOLDER)))
+        gone = [file.file for file in known.files if file.file not in there]
+        if gone:
+            again = make(folder, split, () if len(known.roles) == len(facts.schema.roles) else known.roles, known.most)
+            raise UserError(f"{files.join(folder, FOLDER, gone[0])} is gone: make it again with {again}")
         by_unit = {file.unit: file for file in known.files}
         return cls(folder, facts, replace(known, files=tuple(by_unit[unit] for unit in now)))
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from visent.errors import UserError
+from visent.errors import UserError, unknown
 from visent.staging import brought, is_url
 
 if TYPE_CHECKING:
     from tokenizer.tokenizer import Tokenizer
+    from trainer.config import ComputeConfig, Precision
     from trainer.protocols.preparing import Wanted
     from trainer.protocols.results import Evaluation
     from trainer.protocols.run import Bench, Found
@@ -55,17 +56,18 @@ def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
     catalog.find(asked["protocol"])
     others = _others(asked)
     run = load_run(common.run, common.step)
+    compute = _computed(run, common.changes)
     if hosts.first():
         files.make_folder(common.out)
     if asked["protocol"] == "forgetting":
-        found = _forgetting(run, common)
+        found = _forgetting(run, common, compute)
     else:
-        bench, wanted, axes = _asked(run, common, asked)
+        bench, wanted, axes = _asked(run, common, asked, compute.precision)
         plan = preparing.prepare(run, wanted)
         for note in plan.notes:
             _say(note)
         found = evaluate(
-            plan, bench, axes, lambda: _tokens(run, common), lambda found: _write(found, others, common.out)
+            plan, bench, axes, lambda: _tokens(run, common, compute), lambda found: _write(found, others, common.out)
         )
     written = _write(found, others, common.out)
     if hosts.first():
@@ -74,12 +76,16 @@ def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
 
 def _others(asked: Mapping[str, Any]) -> list["Evaluation"]:
     """Reads the evaluations that this one is to stand beside."""
-    from trainer.protocols import results
+    from trainer.protocols import results, sections
 
     found = [results.read(path) for path in asked["compare"]]
     for path, other in zip(asked["compare"], found, strict=True):
         if other.protocol != asked["protocol"]:
             raise UserError(f"--compare {path} is by protocol {other.protocol!r}: compare evaluations by the same one")
+        try:
+            sections.markdown([other])  # before the work, of which it would lose the table
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"--compare {path} is damaged ({error!r}): evaluate that run again") from error
     return found
 
 
@@ -90,7 +96,9 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _asked(run: "TrainedRun", common: Common, asked: Mapping[str, Any]) -> tuple["Bench", "Wanted", list[str]]:
+def _asked(
+    run: "TrainedRun", common: Common, asked: Mapping[str, Any], precision: "Precision"
+) -> tuple["Bench", "Wanted", list[str]]:  # fmt: skip
     """Opens what the options name."""
     from trainer.commands.protocol_options import named
     from trainer.networks.opening import networks_of
@@ -100,9 +108,12 @@ def _asked(run: "TrainedRun", common: Common, asked: Mapping[str, Any]) -> tuple
     from trainer.protocols.run import Bench
     from trainer.sampling import load_tokenizer
 
-    axes = [axis.strip() for axis in (asked["sweep"] or "").split(",") if axis.strip()]
+    axes = _axes(asked["sweep"])
     networks = networks_of(asked["network"])
     references = named(asked["reference"], "--reference", "DATA=STATS.npz")
+    read = {name: read_reference(path) for name, path in references.items()}
+    for reference in read.values():
+        reference.check(networks.get("images"))
     codec = load_tokenizer(asked["tokenizer"], run.lock, all_devices=True)
     wanted = Wanted(
         protocol=asked["protocol"], data=named(asked["data"], "--data", "NAME=FOLDER"), networks=networks,
@@ -112,10 +123,29 @@ def _asked(run: "TrainedRun", common: Common, asked: Mapping[str, Any]) -> tuple
     )  # fmt: skip
     bench = Bench(
         run=run, tokenizer=codec, networks=networks, out=common.out, batch=common.batch,
-        kept=number_wanted(asked["keep_images"]),
-        references={name: read_reference(path) for name, path in references.items()},
+        kept=number_wanted(asked["keep_images"]), references=read,
+        precision=precision,
     )  # fmt: skip
     return bench, wanted, axes
+
+
+def _axes(text: str | None) -> list[str]:
+    """Returns the axes that `--sweep` names.
+
+    Raises:
+        UserError: it names none, an unknown one, or one twice.
+    """
+    from trainer.protocols.sweeps import AXES
+
+    if text is None:
+        return []
+    axes = [axis.strip() for axis in text.split(",")]
+    for axis in axes:
+        if axis not in AXES:
+            raise unknown("axis of --sweep", axis, AXES)
+    if len(set(axes)) < len(axes):
+        raise UserError(f"--sweep {text} names an axis twice: expected some of {', '.join(AXES)}")
+    return axes
 
 
 def _prompt(asked: Mapping[str, Any], codec: "Tokenizer") -> Sequence[Any] | None:
@@ -134,31 +164,33 @@ def _local(picture: str) -> str:
     return str(click.get_current_context().with_resource(brought(picture))) if is_url(picture) else picture
 
 
-def _tokens(run: "TrainedRun", common: Common) -> dict[str, Any]:
-    """Returns loss, accuracy and perplexity of the run's own tasks."""
+def _computed(run: "TrainedRun", changes: tuple[str, ...]) -> "ComputeConfig":
+    """Returns how things are computed on the devices at hand, as `--set` says."""
     import dataclasses
 
     from trainer import overrides
     from trainer.evaluate import judge
 
     plain = dataclasses.replace(run.config, compute=judge.here(run.config.compute))
+    return overrides.apply_to_compute(plain, changes)
+
+
+def _tokens(run: "TrainedRun", common: Common, compute: "ComputeConfig") -> dict[str, Any]:
+    """Returns loss, accuracy and perplexity of the run's own tasks."""
+    from trainer.evaluate import judge
+
     return judge.judge(
-        run.saved, run.lock, overrides.apply_to_compute(plain, common.changes), stages=(), split=common.split or "val",
+        run.saved, run.lock, compute, stages=(), split=common.split or "val",
         sentences=common.sentences or run.config.evaluate_sentences, batch=common.batch,
     ).to_json()  # fmt: skip
 
 
-def _forgetting(run: "TrainedRun", common: Common) -> "Found":
-    import dataclasses
-
-    from trainer import overrides
-    from trainer.evaluate import judge
+def _forgetting(run: "TrainedRun", common: Common, compute: "ComputeConfig") -> "Found":
     from trainer.protocols import catalog, forgetting
     from trainer.protocols.run import Found, begun
 
-    plain = dataclasses.replace(run.config, compute=judge.here(run.config.compute))
     found = forgetting.measure(
-        common.run, run.lock, overrides.apply_to_compute(plain, common.changes), split=common.split or "val",
+        common.run, run.lock, compute, split=common.split or "val",
         sentences=common.sentences or run.config.evaluate_sentences, batch=common.batch,
     )  # fmt: skip
     about = catalog.find("forgetting").about
@@ -196,5 +228,5 @@ def _show(found: "Found", others: Sequence["Evaluation"], written: Sequence[str]
     text = io.StringIO()
     tables.show(Console(file=text, width=Console().width), grids)
     click.echo(text.getvalue())
-    for path in written:
-        click.echo(path)
+    for line in (*found.evaluation.notes, *written):
+        click.echo(line)

@@ -9,6 +9,7 @@ import click
 from visent.errors import UserError
 
 DEFAULTS = {"seed": 0, "keep_images": "0"}
+OF_FORGETTING = ("compare", "tokenizer")  # what a protocol that generates nothing takes
 
 
 def protocol_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,6 +53,10 @@ def protocol_options(command: Callable[..., None]) -> Callable[..., None]:
         if given and asked["protocol"] is None:
             flag = "--" + given[0].replace("_", "-")
             raise UserError(f"{flag} belongs to a protocol: add --protocol, such as --protocol tasks")
+        strange = [name for name in given if name not in OF_FORGETTING]
+        if strange and asked["protocol"] == "forgetting":
+            flag = "--" + strange[0].replace("_", "-")
+            raise UserError(f"{flag} goes without --protocol forgetting, which generates nothing: leave it out")
         command(*args, asked=asked, **options)
 
     return with_options

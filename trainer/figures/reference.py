@@ -57,4 +57,6 @@ def _problem(arrays: dict[str, np.ndarray]) -> str:
         return "numbers in it are not finite"
     if np.abs(covariance - covariance.T).max() > ASYMMETRY * np.abs(covariance).max():
         return "sigma is not symmetric"
+    if (np.diagonal(covariance) < 0).any():
+        return "sigma has variances below 0"
     return ""

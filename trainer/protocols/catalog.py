@@ -90,7 +90,7 @@ def make(name: str) -> Protocol:
 
 
 def select(protocol: Protocol, names: Sequence[str]) -> list[Part]:
-    """Returns the parts of these names, all where none is named.
+    """Returns the parts of these names, each once, all where none is named.
 
     Raises:
         UserError: the protocol has no part of a name.
@@ -99,7 +99,7 @@ def select(protocol: Protocol, names: Sequence[str]) -> list[Part]:
     for name in names:
         if name not in parts:
             raise unknown(f"part of protocol {protocol.name!r}", name, parts)
-    return [parts[name] for name in names] if names else list(protocol.parts)
+    return [parts[name] for name in dict.fromkeys(names)] if names else list(protocol.parts)
 
 
 def split_of(data: str) -> str:

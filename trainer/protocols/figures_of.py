@@ -33,6 +33,20 @@ class Reference:
     where: str
     statistics: Statistics
 
+    def check(self, network: Network | None) -> None:
+        """Refuses statistics that no network given can be compared with.
+
+        Raises:
+            UserError: there is no network of images, or it has other features.
+        """
+        if network is None:
+            raise UserError(f"--reference {self.where} is for FID, and no network for it was given: {WANTED['images']}")
+        if network.features != self.statistics.features:
+            raise UserError(
+                f"--reference {self.where} has {self.statistics.features} features, {network.name} gives "
+                f"{network.features}: give statistics that were made with that network"
+            )
+
 
 def read_reference(path: str | Path) -> Reference:
     """Reads a `.npz` with mu and sigma, as ADM and pytorch-fid write it.

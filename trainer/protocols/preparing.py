@@ -17,6 +17,9 @@ from trainer.protocols.results import PaperRow, Row
 from trainer.sampling import TrainedRun
 from visent.errors import UserError
 
+WITH_ONE_PROMPT = ("images", "labels")  # kinds of parts whose samples share one
+WITH_PAIRS = (*WITH_ONE_PROMPT, "foreground")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
@@ -81,17 +84,22 @@ def prepare(run: TrainedRun, wanted: Wanted) -> Plan:
     A part whose data was not given, or whose sentences are longer than the model's, becomes a row that says so.
 
     Raises:
-        UserError: an unknown protocol, part or name of data, data that does not fit, or nothing can be run.
+        UserError: an unknown protocol, part or name of data, data that does not fit, or nothing that was asked for
+            can be run.
     """
     known = catalog.find(wanted.protocol)
     protocol, folders, notes = _protocol(run, wanted)
     catalog.check_data(protocol, [*wanted.data, *wanted.references])
     published = papers.load(wanted.papers)
     ready, left = [], []
-    for part in map(wanted.changed, catalog.select(protocol, wanted.parts)):
+    parts = catalog.select(protocol, wanted.parts)
+    _check_pairs(wanted, parts)
+    for part in map(wanted.changed, parts):
         found = _ready(run, wanted, part, folders)
         if isinstance(found, Ready):
             ready.append(found)
+        elif wanted.parts:  # it was asked for by name
+            raise UserError(f"part {part.name!r} is {found}")
         else:
             left.append(Row(part=part, papers=papers.rows_of(published, protocol.name, part), not_run=found))
     for one in ready:
@@ -114,6 +122,23 @@ def settings_of(run: TrainedRun, part: Part, axis: str) -> list[sweeps.Setting]:
                            tokens_per_image=run.lock.card.tokens_per_image, context_tokens=run.context)  # fmt: skip
 
 
+def _check_pairs(wanted: Wanted, parts: Sequence[Part]) -> None:
+    """Refuses to be asked for a prompt of parts that have none of that kind.
+
+    Raises:
+        UserError: no part would heed it.
+    """
+    asked = {
+        "--pairs": (wanted.pairs is not None, WITH_PAIRS), "--prompt-split": (wanted.prompt_split, WITH_PAIRS),
+        "--pair or --prompt": (wanted.prompt, WITH_ONE_PROMPT),
+    }  # fmt: skip
+    for flag, (value, kinds) in asked.items():
+        if value and not any(part.kind in kinds for part in parts):
+            names = ", ".join(repr(part.name) for part in parts)
+            raise UserError(f"{flag} is for parts of kind {' or '.join(kinds)}, and {names} is none: leave it out, or "
+                            "name other parts")  # fmt: skip
+
+
 def _protocol(run: TrainedRun, wanted: Wanted) -> tuple[Protocol, Mapping[str, str], tuple[str, ...]]:
     """Returns the protocol, the folders of its data, and what to say of tasks without a part."""
     if wanted.protocol != "tasks":
@@ -134,10 +159,12 @@ def _ready(run: TrainedRun, wanted: Wanted, part: Part, folders: Mapping[str, st
     card = run.lock.card
     try:
         check_room(part, card.tokens_per_image, run.context)
-    except UserError as error:  # of the model, not of what was asked for: the other parts may fit
-        return f"not run: {error}"
+    except UserError as error:
+        if part.given and wanted.pairs is not None:
+            raise
+        return f"not run: {error}"  # it is the model's, not what was asked for: other parts may fit
     data = EvalData.open(part.data, folders[part.data], wanted.split or catalog.split_of(part.data), card)
-    prompt = wanted.prompt if part.kind in ("images", "labels") else None
+    prompt = wanted.prompt if part.kind in WITH_ONE_PROMPT else None
 
     def make(part: Part) -> Cases:
         return make_cases(part, data, run.context, most=wanted.most, seed=wanted.seed, prompt=prompt,

@@ -14,8 +14,9 @@ import numpy as np
 
 from tokenizer.tokenizer import Tokenizer
 from trainer import hosts
+from trainer.config import Precision
 from trainer.networks.network import Network, Slot
-from trainer.protocols import decoded, delvm, kept_pictures, sweeps
+from trainer.protocols import decoded, delvm, kept_pictures, papers, sweeps
 from trainer.protocols.cases import Cases
 from trainer.protocols.figures_of import Reference
 from trainer.protocols.generation import generate_cases
@@ -25,6 +26,7 @@ from trainer.protocols.preparing import Plan, Ready, settings_of
 from trainer.protocols.results import Evaluation, NetworkFacts, Row, Sweep, versions
 from trainer.protocols.samples import Samples
 from trainer.sampling import TrainedRun
+from visent.errors import UserError
 
 SHOWN = 6  # samples of a sweep's grid
 
@@ -39,6 +41,7 @@ class Bench:
     references: Mapping[str, Reference] = field(default_factory=dict)  # by name of data
     out: str
     batch: int | None = None
+    precision: Precision = "auto"
     kept: int | None = 0  # images of each part that are written as files; None for all
 
 
@@ -79,9 +82,18 @@ def evaluate(
             found = _with(found, pictures, sweeps=(*found.evaluation.sweeps, made))
             keep(found)
     if plan.tokens:
-        found = _with(found, {}, tokens=tokens())
+        found = _with_tokens(found, tokens)
         keep(found)
     return found
+
+
+def _with_tokens(found: Found, tokens: Callable[[], Mapping[str, Any]]) -> Found:
+    """Adds loss, accuracy and perplexity, or says why a run has none: not all corpora hold rows out."""
+    try:
+        return _with(found, {}, tokens=tokens())
+    except UserError as error:
+        note = f"no loss, accuracy and perplexity of the run's own tasks: {error}"
+        return _with(found, {}, notes=(*found.evaluation.notes, note))
 
 
 def judge(ready: Ready, bench: Bench) -> tuple[Row, Samples]:
@@ -91,9 +103,8 @@ def judge(ready: Ready, bench: Bench) -> tuple[Row, Samples]:
         UserError: what `generate_cases` and `measure` raise.
     """
     part, cases, run = ready.part, ready.cases, bench.run
-    precision = run.config.compute.precision
     samples = generate_cases(run, cases, part.sampling, bench.out, name=part.name, batch=bench.batch,
-                             precision=precision)  # fmt: skip
+                             precision=bench.precision)  # fmt: skip
     measured = measure(part, cases, samples, bench.tokenizer, bench.networks, bench.out,
                        pixels=ready.data.pixels_digest, reference=bench.references.get(part.data))  # fmt: skip
     if bench.kept != 0:
@@ -114,7 +125,7 @@ def begun(run: TrainedRun, protocol: str, about: str, split: str, **found: Any) 
         protocol=protocol, about=about, run=str(run.saved.folder.root), step=run.step, recipe=config.recipe,
         model=config.model.name, parameters=config.model.parameters, fine_tuned=delvm.fine_tuned(run.lock),
         weights_digest=run.saved.digest(), lock_digest=run.lock.digest, tokenizer=card.name,
-        fingerprint=card.fingerprint, split=split, versions=versions(), **found,
+        fingerprint=card.fingerprint, split=split, versions=versions(), paper_tokens=papers.tokens(protocol), **found,
     )  # fmt: skip
 
 
