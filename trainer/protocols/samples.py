@@ -2,6 +2,7 @@
 
 import io
 import sys
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +54,10 @@ class Samples:
         return files.join(self.folder, f"{chunk:05d}.npy")
 
     def write_chunk(self, chunk: int, codes: UInt16[np.ndarray, "m new"]) -> None:
-        """Writes a whole file at once."""
+        """Writes a whole file at once: a `.npy`, then four bytes of checksum, where numpy does not look."""
         data = io.BytesIO()
         np.lib.format.write_array(data, np.ascontiguousarray(codes), version=(1, 0), allow_pickle=False)
-        files.write_bytes(self.path(chunk), data.getvalue())
+        files.write_bytes(self.path(chunk), data.getvalue() + _checksum(data.getvalue()))
 
     def missing(self) -> list[int]:
         """Returns which files are not there, or not whole; says so of the latter."""
@@ -76,13 +77,20 @@ class Samples:
         path = self.path(chunk)
         shape = (len(self.numbers(chunk)), self.new_tokens)
         try:
-            codes = read_array(io.BytesIO(files.read_bytes(path)), 2 * shape[0] * shape[1])
+            data = files.read_bytes(path)
+            codes = read_array(io.BytesIO(data), 2 * shape[0] * shape[1])
         except FileNotFoundError as error:
             raise UserError(f"samples {path} are missing: run the same command again, it makes them") from error
         except ValueError as error:
             raise UserError(f"samples {path} are damaged: {error}") from error
+        if _checksum(data[:-4]) != data[-4:]:
+            raise UserError(f"samples {path} are damaged: their checksum is another")
         if codes.shape != shape or codes.dtype != np.uint16:
             raise UserError(f"samples {path} are damaged: {codes.dtype}{codes.shape}, expected uint16{shape}")
         if codes.size and codes.max() >= self.codebook_size:
             raise UserError(f"samples {path} are damaged: code {codes.max()} of {self.codebook_size}")
         return codes
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.crc32(data).to_bytes(4, "little")
