@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import confusion_matrix
 
-from trainer.figures.inception_score import InceptionScore
+from trainer.figures.inception_score import SHUFFLE_SEED, InceptionScore
 from trainer.figures.moments import Moments, Statistics, frechet
 from trainer.figures.overlap import Overlap
 
@@ -145,7 +145,8 @@ def scores(samples: int, classes: int) -> list[dict[str, Any]]:
         return sums.figure()[0]
 
     def defined() -> float:
-        parts = [part.astype(float) for part in np.array_split(values, 10)]
+        shuffled = values[np.random.RandomState(SHUFFLE_SEED).permutation(samples)]
+        parts = [part.astype(float) for part in np.array_split(shuffled, 10)]
         return float(np.mean([np.exp((part * np.log(part / part.mean(0))).sum(1).mean()) for part in parts]))
 
     truth, own = timed("numpy, all at once", defined), timed(f"visent, batches of {BATCH}", ours)

@@ -1,6 +1,7 @@
 """Inception Score: how sure a classifier is of each sample, and how many classes all of them have."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -9,18 +10,22 @@ from visent.errors import UserError
 
 PARTS = 10  # of Salimans et al. 2016, and of torch-fidelity
 ADM_SAMPLES = 5000  # of each part in ADM's evaluator: the same ten parts for 50,000 samples
+SHUFFLE_SEED = 2020  # torch-fidelity's
 
 
 class InceptionScore:
-    """Running sums of class probabilities for each of several consecutive parts of the samples.
+    """Running sums of class probabilities for each of several parts of the samples.
 
     Salimans et al. 2016, "Improved techniques for training GANs": exp of the mean divergence KL(p(y|x) || p(y)), for
     each part alone; the figure is their mean. As p(y) enters only at the end, sums over samples are all that is kept:
     of p(y|x), and of p(y|x) log p(y|x).
+
+    Parts are consecutive after a shuffle, the same for every set of as many samples, as torch-fidelity has it. Datasets
+    are listed class by class, and a part of few classes can only have a low score.
     """
 
     def __init__(self, classes: int, bounds: Int64[np.ndarray, " b"]) -> None:
-        """Takes the numbers of samples at which parts begin, from 0, and at last the total."""
+        """Takes the places in the shuffle at which parts begin, from 0, and at last the total."""
         self.bounds = bounds
         self.counts = np.zeros(len(bounds) - 1, np.int64)
         self.sums = np.zeros((len(bounds) - 1, classes))
@@ -35,7 +40,10 @@ class InceptionScore:
 
     @classmethod
     def in_parts_of(cls, classes: int, total: int, samples: int = ADM_SAMPLES) -> "InceptionScore":
-        """Cuts `total` samples into parts of so many, the last shorter, as ADM's evaluator does."""
+        """Cuts `total` samples into parts of so many, the last shorter, as ADM's evaluator does.
+
+        That takes them as they come; it is given samples of classes that were drawn at random.
+        """
         if total < 1 or samples < 1:
             raise UserError(f"an Inception Score of {total} samples in parts of {samples}: expected 1 at least of each")
         return cls(classes, np.append(np.arange(0, total, samples), total))
@@ -51,7 +59,7 @@ class InceptionScore:
             raise UserError("the network's probabilities are none: each sample's must be 0 or more and sum to 1")
         if len(numbers) and not (numbers.min() >= 0 and numbers.max() < self.bounds[-1]):
             raise ValueError(f"samples {numbers.min()} to {numbers.max()} of {self.bounds[-1]}")
-        parts = np.searchsorted(self.bounds, numbers, side="right") - 1
+        parts = np.searchsorted(self.bounds, _places(int(self.bounds[-1]))[numbers], side="right") - 1
         own = (values * np.log(np.where(values > 0, values, 1))).sum(axis=1)
         for part in np.unique(parts):
             here = parts == part
@@ -94,3 +102,9 @@ class InceptionScore:
         result.counts = np.array(arrays["counts"], np.int64)
         result.sums, result.negentropy = (np.array(arrays[name], np.float64) for name in ("sums", "negentropy"))
         return result
+
+
+@cache
+def _places(total: int) -> Int64[np.ndarray, " n"]:
+    """Returns the place of each of so many samples after the shuffle."""
+    return np.argsort(np.random.RandomState(SHUFFLE_SEED).permutation(total))

@@ -55,7 +55,7 @@ def test_a_score_lies_between_one_and_the_number_of_classes_and_of_samples(n: in
 
 def test_sure_and_unsure_classifiers_score_what_they_must() -> None:
     sure = np.eye(8)[np.arange(80) % 8]
-    assert scored(sure, InceptionScore.in_parts(8, 80)) == (pytest.approx(8), pytest.approx(0))
+    assert scored(sure, InceptionScore.in_parts(8, 80, 1)) == (pytest.approx(8), pytest.approx(0))
     assert scored(np.full((80, 8), 1 / 8), InceptionScore.in_parts(8, 80))[0] == pytest.approx(1)
     assert scored(np.eye(8)[np.zeros(80, int)], InceptionScore.in_parts(8, 80))[0] == pytest.approx(1)
 
@@ -63,11 +63,18 @@ def test_sure_and_unsure_classifiers_score_what_they_must() -> None:
 @pytest.mark.parametrize(
     ("total", "size", "bounds"), [(100, 40, [0, 40, 80, 100]), (80, 40, [0, 40, 80]), (9, 40, [0, 9])]
 )
-def test_adms_parts_are_consecutive_and_the_last_may_be_shorter(total: int, size: int, bounds: list[int]) -> None:
+def test_adms_parts_follow_each_other_and_the_last_may_be_shorter(total: int, size: int, bounds: list[int]) -> None:
     values = probabilities(total, 5)
-    expected = as_defined(values, bounds)
+    expected = as_defined(values[np.random.RandomState(2020).permutation(total)], bounds)
     found = scored(values, InceptionScore.in_parts_of(5, total, size))
     assert found == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-9, abs=1e-12)
+
+
+def test_samples_that_come_class_by_class_score_as_any_others() -> None:
+    """As those of UCF101 do: ten parts of what comes first, second ... would hold ten classes each."""
+    sorted_by_class = np.eye(101)[np.arange(3783) * 101 // 3783]
+    for empty in (InceptionScore.in_parts(101, 3783), InceptionScore.in_parts_of(101, 3783, 400)):
+        assert scored(sorted_by_class, empty)[0] > 85
 
 
 def test_what_is_not_a_whole_set_of_probabilities_is_refused() -> None:
@@ -75,7 +82,7 @@ def test_what_is_not_a_whole_set_of_probabilities_is_refused() -> None:
     with pytest.raises(UserError, match="must be 0 or more and sum to 1"):
         one.add(logits(20, 5), np.arange(20))
     one.add(probabilities(20, 5)[:12], np.arange(12))
-    with pytest.raises(ValueError, match=r"of \[10, 2\] samples, expected \[10, 10\]"):
+    with pytest.raises(ValueError, match=r"of \[\d, \d\] samples, expected \[10, 10\]"):
         one.figure()
     with pytest.raises(ValueError, match="samples 20 to 20 of 20"):
         one.add(probabilities(1, 5), np.array([20]))
@@ -89,7 +96,7 @@ def test_the_score_is_torch_fidelitys() -> None:
     torch = pytest.importorskip("torch", reason="pip install 'visent[oracles]'")
     pytest.importorskip("torch_fidelity", reason="pip install 'visent[oracles]'")
     module = importlib.import_module("torch_fidelity.metric_isc")
-    expected = module.isc_features_to_metric(torch.from_numpy(logits(503, 40)), splits=10, shuffle=False)
+    expected = module.isc_features_to_metric(torch.from_numpy(logits(503, 40)), splits=10, shuffle=True, rng_seed=2020)
     mean, spread = scored(probabilities(503, 40), InceptionScore.in_parts(40, 503))
     assert mean == pytest.approx(expected["inception_score_mean"], rel=1e-6)
     assert spread == pytest.approx(expected["inception_score_std"], rel=1e-6)
