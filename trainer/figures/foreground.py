@@ -11,8 +11,8 @@ Masks = Bool[np.ndarray, "n h w"]
 def read_masks(pictures: UInt8[np.ndarray, "n h w 3"]) -> Masks:
     """Returns where pictures are foreground: where their colour is nearer to white than to black.
 
-    That is a mean of the channels of 128 or more, Bar et al.'s rounding to the two colours of a mask; for grey
-    pictures the same as a threshold at half.
+    That is Bar et al.'s rounding to the two colours of a mask, a mean of the channels above 127.5: of grey pictures 128
+    and more.
     """
     return np.asarray(pictures.sum(axis=3, dtype=np.int32) > 3 * 255 / 2)
 
@@ -23,7 +23,8 @@ class Foreground:
     `mean_iou` is Bar et al. 2022, "Visual prompting via image inpainting": the mean over images of each one's IoU.
     `class_miou` and `fb_iou` are those of HSNet (Min et al. 2021) and of few-shot segmentation since PFENet: pixels
     are counted over all images of a class, and its IoU taken once; FB-IoU is the mean of foreground's and background's
-    over all images. Ignored pixels (VOC's borders) count as background in the first and nowhere in the others.
+    over all images. VOC's borders are background, as in Bar et al. and in the masks that models are given; HSNet leaves
+    these pixels out.
     """
 
     def __init__(self) -> None:
@@ -33,18 +34,15 @@ class Foreground:
         self._both: dict[str, Int64[np.ndarray, " 2"]] = {}  # of each class: background, foreground
         self._either: dict[str, Int64[np.ndarray, " 2"]] = {}
 
-    def add(self, truth: Masks, found: Masks, classes: Sequence[str], ignored: Masks | None = None) -> None:
+    def add(self, truth: Masks, found: Masks, classes: Sequence[str]) -> None:
         """Counts pairs of masks, each with the class that its foreground is of."""
-        counted = np.ones_like(truth) if ignored is None else ~ignored
-        for true, made, where, name in zip(truth, found, counted, classes, strict=True):
-            either = int((true | made).sum())
+        for true, made, name in zip(truth, found, classes, strict=True):
+            both = np.array([int(of.sum()) for of in (~true & ~made, true & made)])
+            either = np.array([int(of.sum()) for of in (~true | ~made, true | made)])
             self.images += 1
-            self.empty += not either
-            self.iou_sum += int((true & made).sum()) / either if either else 0.0
-            both, any_of = ([int((of & where).sum()) for of in pair] for pair in (
-                (~true & ~made, true & made), (~true | ~made, true | made)
-            ))  # fmt: skip
-            self._count(name, np.array(both), np.array(any_of))
+            self.empty += not either[1]
+            self.iou_sum += float(both[1] / either[1]) if either[1] else 0.0
+            self._count(name, both, either)
 
     def _count(self, name: str, both: Int64[np.ndarray, " 2"], either: Int64[np.ndarray, " 2"]) -> None:
         self._both[name] = self._both.get(name, np.zeros(2, np.int64)) + both
