@@ -26,6 +26,7 @@ from visent.errors import UserError, said, unknown
 NAME = "Inception-v3 of nsfwjs 4.4.0"
 PUBLISHED = "51896dc2a15ad344e3e53f58db5afa4c9a4baff0ba5ec360f457ecbd8bc71cca"  # of the seven files' names and hashes
 BATCH = 32  # for each device
+MOST_SIDE = 4096  # pixels of an input
 ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
     "linear": lambda values: values,
     "relu": jax.nn.relu,
@@ -58,10 +59,11 @@ def load(path: Path) -> Network:
     config, weights = read_model(path)
     try:
         walk = _walk(config)
-        _, height, width, _ = walk[0].config["batch_input_shape"]
-        describe = _describe(walk, (int(height), int(width)))
-        shape = jax.ShapeDtypeStruct((1, height, width, 3), np.uint8)  # type: ignore[no-untyped-call]
+        describe = _describe(walk, size := _size(walk[0]))
+        shape = jax.ShapeDtypeStruct((1, *size, 3), np.uint8)  # type: ignore[no-untyped-call]
         features, probabilities = jax.eval_shape(describe, weights, shape)
+        if features.ndim != 2:
+            raise UserError(f"the first dense layer in {path} takes {features.shape[1:]}, expected one row of numbers")
     except (*DAMAGE, ArithmeticError, RuntimeError) as error:
         raise UserError(f"the model in {path} does not fit together: {said(error)[:300]}") from error
     sha256 = sha256_of(path)
@@ -75,6 +77,16 @@ def load(path: Path) -> Network:
         classes=None if probabilities is None else probabilities.shape[1],
         run=batched(describe, weights, BATCH),
     )
+
+
+def _size(layer: Layer) -> tuple[int, int]:
+    """Returns the height and width of the pictures that a model takes."""
+    _, *sides, channels = layer.config["batch_input_shape"]
+    whole = all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides)
+    if len(sides) != 2 or not whole or channels != 3:
+        raise UserError(f"layer {layer.name!r} takes {[*sides, channels]}, expected a height and width of 1 to "
+                        f"{MOST_SIDE} and 3 colours")  # fmt: skip
+    return sides[0], sides[1]
 
 
 def _walk(config: Mapping[str, Any]) -> list[Layer]:
@@ -114,13 +126,14 @@ def _input(layer: Layer, weights: Weights, images: Any) -> Any:
 
 
 def _convolution(layer: Layer, weights: Weights, images: Any) -> Any:
-    if list(layer.config.get("dilation_rate", [1, 1])) != [1, 1]:
-        raise UserError(f"layer {layer.name!r} is dilated, which no Inception is")
+    if list(layer.config.get("dilation_rate", [1, 1])) != [1, 1] or layer.config.get("groups", 1) != 1:
+        raise UserError(f"layer {layer.name!r} is dilated or in groups, which no Inception is")
     made = layers.convolve(images, weights[f"{layer.name}/kernel"], _square(layer, "strides"), _padding(layer))
     return _activated(layer, made + weights[f"{layer.name}/bias"] if layer.config["use_bias"] else made)
 
 
 def _normalisation(layer: Layer, weights: Weights, images: Any) -> Any:
+    _check_axis(layer, images)
     mean, variance = weights[f"{layer.name}/moving_mean"], weights[f"{layer.name}/moving_variance"]
     factor = jax.lax.rsqrt(variance + layer.config["epsilon"])
     if layer.config["scale"]:
@@ -137,6 +150,11 @@ def _average_pooling(layer: Layer, weights: Weights, images: Any) -> Any:
     if _square(layer, "strides") != 1 and images.shape[1] > _square(layer, "pool_size"):
         raise UserError(f"layer {layer.name!r} averages in steps, which no Inception does")
     return layers.average_pool(images, _square(layer, "pool_size"), _padding(layer))
+
+
+def _joined(layer: Layer, weights: Weights, *parts: Any) -> Any:
+    _check_axis(layer, parts[0])
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _dense(layer: Layer, weights: Weights, features: Any) -> Any:
@@ -158,6 +176,12 @@ def _square(layer: Layer, name: str) -> int:
     return int(sides[0])
 
 
+def _check_axis(layer: Layer, images: Any) -> None:
+    axis = layer.config.get("axis", -1)
+    if axis not in (-1, images.ndim - 1, [-1], [images.ndim - 1]):
+        raise UserError(f"layer {layer.name!r} works along axis {axis}, expected that of the channels, the last")
+
+
 def _padding(layer: Layer) -> str:
     if layer.config.get("data_format", "channels_last") != "channels_last":
         raise UserError(f"layer {layer.name!r} has its channels first, expected them last")
@@ -174,7 +198,7 @@ KINDS: Mapping[str, Callable[..., Any]] = {
     "MaxPooling2D": _max_pooling,
     "AveragePooling2D": _average_pooling,
     "GlobalAveragePooling2D": lambda layer, weights, images: jnp.mean(images, axis=(1, 2)),
-    "Concatenate": lambda layer, weights, *parts: jnp.concatenate(parts, axis=-1),
+    "Concatenate": _joined,
     "Flatten": lambda layer, weights, images: images.reshape(len(images), -1),
     "Dropout": lambda layer, weights, values: values,
     "Dense": _dense,

@@ -158,6 +158,12 @@ def test_it_is_never_called_a_paper_s_network(tmp_path: Path) -> None:
     ("place", "value", "told"),
     [
         ((1, "class_name"), "Lambda", "unknown kind of layer 'Lambda'"),
+        ((0, "config", "batch_input_shape"), [None, 10**12, SIZE, 3], "expected a height and width of 1 to 4096"),
+        ((0, "config", "batch_input_shape"), [None, SIZE, SIZE, 4], "and 3 colours"),
+        ((1, "config", "groups"), 3, "is dilated or in groups"),
+        ((2, "config", "axis"), 1, "'norm_1' works along axis 1, expected that of the channels"),
+        ((8, "config", "axis"), 1, "'mixed' works along axis 1, expected that of the channels"),
+        ((13, "inbound_nodes"), [[["pooled", 0, 0, {}]]], r"takes \(1, 1, 18\), expected one row of numbers"),
         ((1, "config", "padding"), "causal", "unknown padding 'causal'"),
         ((1, "config", "strides"), [1, 2], "expected the same along both sides"),
         ((13, "config", "activation"), "swish", "unknown activation 'swish'"),
