@@ -51,9 +51,10 @@ def measure(
 ) -> Measured:
     """Judges all samples by the figures of a part.
 
-    Sums are kept in `<folder>/sums`: those of real pictures and of the ceiling are found there by any later model,
-    and an evaluation that was killed finds its own. `pixels` names the real pixels, another one after any change.
-    `reference` takes the place of the data's own statistics for FID. Every host of a run calls this and gets the same.
+    Sums are kept: those of real pictures and of the ceiling where any later model finds them (`sums.shared_folder`),
+    the model's in `<folder>/sums`, where an evaluation that was killed finds its own. `pixels` names the real pixels,
+    another one after any change. `reference` takes the place of the data's own statistics for FID. Every host of a run
+    calls this and gets the same.
 
     Raises:
         UserError: pixels or samples cannot be read, a true label map has colours outside of its legend, or the folder
@@ -71,7 +72,8 @@ def measure(
     digests = sums.Digests(part, cases, tokenizer.card, networks, samples, pixels)
     place = files.join(folder, "sums")
     files.make_folder(place)
-    paths = [files.join(place, f"{digests.name(one)}.npz") for one in of]
+    shared = sums.shared_folder(place)
+    paths = [files.join(place if one.source == "model" else shared, f"{digests.name(one)}.npz") for one in of]
     with watch.on("figures"):
         there = [sums.read(path, {"sum": one.kind}) for one, path in zip(of, paths, strict=True)]
     missing = hosts.from_first([number for number, found in enumerate(there) if found is None])
@@ -119,7 +121,7 @@ def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[str], watch: St
         for one, path in zip(of, paths, strict=True):
             sums.write(path, {"sum": mine[one]})
         return
-    partial = [f"{paths[0]}.host-{host:05d}-of-{count:05d}.npz" for host in range(count)]
+    partial = [f"{paths[-1]}.host-{host:05d}-of-{count:05d}.npz" for host in range(count)]
     named = {str(number): one for number, one in enumerate(of)}
     sums.write(partial[index], {name: mine[one] for name, one in named.items()})
     hosts.wait(f"partial sums of {judged.part.name}")

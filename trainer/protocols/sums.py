@@ -4,12 +4,16 @@ Figures of real pictures and of the ceiling do not depend on the model, so their
 that decides them, and a second model or another setting takes them from there.
 """
 
+import functools
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from manifests import canonical, files
@@ -38,7 +42,7 @@ MADE_OF: Mapping[FigureName, tuple[Kind, Slot | None]] = {
     "clip-is": ("score", "actions"), "miou": ("overlap", None), "foreground-miou": ("foreground", None),
     "psnr": ("closeness", None), "ssim": ("closeness", None),
 }  # fmt: skip
-FORMAT = 1
+CODE = ("trainer/figures/*.py", "trainer/networks/*.py", "trainer/protocols/*.py", "tokenizer/*.py")
 MOST_BYTES = 1 << 31  # of a file: moments of 16,000 features
 
 
@@ -103,7 +107,7 @@ class Digests:
         self._networks = networks
         self._of: dict[Source, dict[str, Any]] = {}
         self._of["real"] = {
-            "format": FORMAT, "version": __version__, "pixels": pixels, "role": part.made, "frames": cases.frames,
+            "code": _code(), "pixels": pixels, "role": part.made, "frames": cases.frames,
             "keys": list(cases.keys), "classes": list(cases.classes), "legend": legend,
         }  # fmt: skip
         decoded = {**self._of["real"], "tokenizer": card.fingerprint}
@@ -115,6 +119,19 @@ class Digests:
         """Returns the name of a sum."""
         sha256 = None if of.slot is None else self._networks[of.slot].sha256
         return canonical.digest_json([of.source, self._short[of.source], of.kind, sha256])[:24]
+
+
+def shared_folder(folder: str) -> str:
+    """Returns where sums lie that other models' evaluations need, too: `sums` below VISENT_CACHE, else `folder`.
+
+    The latter where the cache cannot be written, and on several hosts, which do not share it.
+    """
+    cache = Path(os.environ.get("VISENT_CACHE") or Path.home() / ".cache" / "visent").expanduser() / "sums"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return folder
+    return str(cache) if jax.process_count() == 1 and os.access(cache, os.W_OK) else folder
 
 
 def write(path: str, sums: Mapping[str, Sum]) -> None:
@@ -139,6 +156,16 @@ def merged(a: Sum, b: Sum) -> Sum:
     assert type(a) is type(b)
     together: Sum = a.merged(b)  # type: ignore[arg-type]
     return together
+
+
+@functools.cache
+def _code() -> str:
+    """Returns a name for what computes sums: kept ones are not those of another version, nor of other code."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256(__version__.encode())
+    for pattern in CODE:
+        for path in sorted(root.glob(pattern)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _own(arrays: Mapping[str, np.ndarray], name: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -107,7 +107,7 @@ def test_batches_do_not_change_figures(tokenizer, tmp_path, monkeypatch):
     samples = samples_of(cases, tmp_path)
     whole = values(measure(part, cases, samples, tokenizer, NETWORKS, tmp_path / "a", pixels="a"))
     monkeypatch.setattr(judging, "TOGETHER", 7)
-    found = values(measure(part, cases, samples, tokenizer, NETWORKS, tmp_path / "b", pixels="a"))
+    found = values(measure(part, cases, samples, tokenizer, NETWORKS, tmp_path / "b", pixels="the same"))
     assert found == pytest.approx(whole, rel=1e-10, abs=1e-8)  # SSIM is computed in float32 by batches
 
 
@@ -181,12 +181,12 @@ def test_a_second_model_takes_real_pictures_and_the_ceiling_from_what_is_kept(to
     first = values(measure(part, cases, samples_of(cases, tmp_path), tokenizer, networks, tmp_path, pixels="a"))
     assert (sum(seen), sum(read)) == (60, 20)
     other = samples_of(cases, tmp_path, seed=1)
-    second = values(measure(part, cases, other, tokenizer, networks, tmp_path, pixels="a"))
+    second = values(measure(part, cases, other, tokenizer, networks, tmp_path / "elsewhere", pixels="a"))
     assert (sum(seen), sum(read)) == (80, 20)
     for source in ("ceiling", "real"):
         assert second["is", source] == first["is", source]
     assert second["fid", "model"] != first["fid", "model"]
-    assert values(measure(part, cases, other, tokenizer, networks, tmp_path, pixels="a")) == second
+    assert values(measure(part, cases, other, tokenizer, networks, tmp_path / "elsewhere", pixels="a")) == second
     assert sum(seen) == 80
     measure(part, cases, other, tokenizer, networks, tmp_path, pixels="changed")
     assert sum(seen) == 140
@@ -200,11 +200,19 @@ def test_a_new_network_is_shown_everything_and_an_old_one_nothing(tokenizer, tmp
     assert sum(seen) == 60
 
 
+def test_where_the_cache_cannot_be_written_everything_is_kept_beside_the_results(tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("VISENT_CACHE", str(tmp_path / "file"))
+    cases = cases_of("images", tokenizer, 12)
+    measure(part_of("images", "fid"), cases, samples_of(cases, tmp_path), tokenizer, NETWORKS, tmp_path, pixels="a")
+    assert len(list((tmp_path / "sums").iterdir())) == 3
+
+
 def test_sums_that_were_damaged_are_made_again(tokenizer, tmp_path):
     cases, part = cases_of("images", tokenizer, 20), part_of("images", *IMAGES)
     samples = samples_of(cases, tmp_path)
     first = values(measure(part, cases, samples, tokenizer, NETWORKS, tmp_path, pixels="a"))
-    kept = sorted((tmp_path / "sums").iterdir())
+    kept = sorted([*(tmp_path / "sums").iterdir(), *Path(os.environ["VISENT_CACHE"], "sums").iterdir()])
     assert len(kept) == 8
     for number, path in enumerate(kept):
         data = path.read_bytes()
@@ -319,5 +327,6 @@ def test_two_hosts_find_what_one_does(tokenizer, tmp_path):
     one, *two = (json.loads(out.splitlines()[-1]) for out, _ in said)
     assert two[0] == two[1]
     assert two[0] == pytest.approx(one, rel=1e-10)
-    names = [sorted(path.name for path in (tmp_path / out / "sums").iterdir()) for out in ("one", "two")]
-    assert names[0] == names[1]
+    places = (tmp_path / "one" / "sums", Path(os.environ["VISENT_CACHE"], "sums"), tmp_path / "two" / "sums")
+    names = [{path.name for path in place.iterdir()} for place in places]
+    assert names[0] | names[1] == names[2]  # hosts share no cache

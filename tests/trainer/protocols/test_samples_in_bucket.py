@@ -36,11 +36,12 @@ def test_samples_in_a_bucket_are_those_of_a_folder_and_go_on_where_one_is_missin
     np.testing.assert_array_equal(there.read(np.arange(COUNT)), here.read(np.arange(COUNT)))
 
 
-def test_sums_and_pictures_in_a_bucket_are_those_of_a_folder(bucket, tmp_path):
+def test_sums_and_pictures_in_a_bucket_are_those_of_a_folder(bucket, tmp_path, monkeypatch):
     tokenizer = load(tiny_tokenizer_dir(tmp_path))
     cases, seen = cases_of("images", tokenizer, 12), []
     networks, part = {"images": pooling("images", counted=seen.append)}, part_of("images", "fid", "psnr")
     samples: Samples = samples_of(cases, tmp_path)
+    monkeypatch.setenv("VISENT_CACHE", "/dev/null")  # which keeps nothing
     found = [measure(part, cases, samples, tokenizer, networks, out, pixels="a").figures
              for out in (tmp_path, f"{bucket}/judged", f"{bucket}/judged")]  # fmt: skip
     assert found[0] == found[1] == found[2]
