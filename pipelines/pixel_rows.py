@@ -75,7 +75,8 @@ def packed_rows(job: Job, unit: Unit, shard: ShardInfo, roles: Sequence[str], ev
     """Gives the pictures of some of a shard's rows in their order; decodes and packs ahead in threads.
 
     Raises:
-        UserError: the source no longer gives a row, gives others or in another order, or its picture is another.
+        UserError: the source no longer gives a row, gives others or in another order, or a picture or clip of another
+            size or length. One that was replaced by another of the same size is not noticed.
     """
     rejects: dict[str, Reject] = {}
     again = _Again(job=job, unit=unit, shard=shard, wanted=set(rows.keys), known=set(everything.keys), rejects=rejects)

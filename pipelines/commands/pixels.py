@@ -21,8 +21,11 @@ def pixels(datasets: tuple[str, ...], split: str, roles: str, most: int | None) 
 
     A dataset holds only codes. This reads its source again, as its configuration says, and writes for each row of a
     split the very squares that were encoded: DATASET/pixels/SPLIT-*.parquet with the columns `key` and one of PNGs
-    for each role, and DATASET/pixels/SPLIT.json. Run it again after the dataset was changed, or a run was stopped: only
-    what is missing is made. What is no longer wanted goes by removing the folder.
+    for each role, and DATASET/pixels/SPLIT.json. A source that has other rows by now, or pictures of other sizes, is
+    refused; that a picture was replaced by another of its size goes unnoticed.
+
+    Run it again after the dataset was changed, or a run was stopped: only what is missing is made. What is no longer
+    wanted goes by removing the folder.
 
     \b
     Examples:

@@ -1,6 +1,5 @@
 """Statistics of a reference set as files: the `.npz` with `mu` and `sigma` of ADM, TTUR and pytorch-fid."""
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +31,6 @@ def read_statistics(path: str | Path) -> Statistics:
         raise UserError(f"{path} holds no reference statistics: {problem}; expected mu of d numbers and sigma of d x d")
     mean, covariance = (arrays[name].astype(np.float64) for name in ("mu", "sigma"))
     return Statistics(mean=mean, covariance=(covariance + covariance.T) / 2, samples=None)
-
-
-def write_statistics(path: str | Path, statistics: Statistics) -> None:
-    """Writes a `.npz` that ADM's evaluator and pytorch-fid read as a reference.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    data = BytesIO()
-    np.savez(data, mu=statistics.mean, sigma=statistics.covariance)
-    files.write_bytes(path, data.getvalue())
 
 
 def _problem(arrays: dict[str, np.ndarray]) -> str:
