@@ -16,7 +16,6 @@ from measured_parts import LEGEND, cases_of, part_of, pictures, pooling, samples
 from tokenizer.load import load
 from tokenizer.testing import tiny_tokenizer_dir
 from trainer.figures.moments import Moments
-from trainer.figures.reference import write_statistics
 from trainer.protocols import judging
 from trainer.protocols.figures_of import read_reference
 from trainer.protocols.measuring import measure
@@ -262,7 +261,7 @@ def test_statistics_of_a_file_take_the_place_of_the_datas_own(tokenizer, tmp_pat
     samples, moments = samples_of(cases, tmp_path), Moments(48)
     other = NETWORKS["images"].run(pictures(90, 1, "images", seed=9)[:, 0]).features
     moments.add(other)
-    write_statistics(tmp_path / "stats.npz", moments.statistics)
+    np.savez(tmp_path / "stats.npz", mu=moments.statistics.mean, sigma=moments.statistics.covariance)
     (figure,) = measure(part, cases, samples, tokenizer, NETWORKS, tmp_path, pixels="a",
                         reference=read_reference(tmp_path / "stats.npz")).figures  # fmt: skip
     model, _ = results_of(cases, samples, tokenizer)
@@ -275,7 +274,7 @@ def test_statistics_of_a_file_take_the_place_of_the_datas_own(tokenizer, tmp_pat
 def test_a_reference_of_another_network_is_no_reference(tokenizer, tmp_path):
     cases, moments = cases_of("images", tokenizer, 12), Moments(3)
     moments.add(np.random.default_rng(0).standard_normal((9, 3)))
-    write_statistics(tmp_path / "stats.npz", moments.statistics)
+    np.savez(tmp_path / "stats.npz", mu=moments.statistics.mean, sigma=moments.statistics.covariance)
     (figure,) = measure(part_of("images", "fid"), cases, samples_of(cases, tmp_path), tokenizer, NETWORKS, tmp_path,
                         pixels="a", reference=read_reference(tmp_path / "stats.npz")).figures  # fmt: skip
     assert "a reference of 3 features" in figure.missing
