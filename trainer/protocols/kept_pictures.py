@@ -84,6 +84,8 @@ def contact_sheet(part: Part, cases: Cases, samples: Samples, tokenizer: Tokeniz
     numbers = np.linspace(0, len(cases) - 1, some).round().astype(np.int64)
     kept = cases.kept // tokenizer.card.tokens_per_image  # whole images of results that were given
     before = decoded.given(cases, tokenizer, numbers, GIVEN)
+    there = cases.prompt.shape[1] // tokenizer.card.tokens_per_image
+    title += f"; of {there} images given the last {GIVEN}" if there > GIVEN else ""
     made, ceiling = decoded.results(cases, samples, tokenizer, numbers), decoded.ceiling(cases, tokenizer, numbers)
     small = pictures.thumbnails
     strips = [

@@ -81,7 +81,8 @@ def sweep(part: Part, axis: str, tried: Sequence[Setting], judge: Callable[[Part
 def grid(sweep: Sweep) -> Grid:
     """Returns a line for each setting, and the ceiling last."""
     names = list(dict.fromkeys(figure.name for point in sweep.points for figure in point.figures))
-    heads = {figure.name: head_of(figure) for point in sweep.points for figure in point.figures}
+    judges = Notes("a")
+    heads = {figure.name: head_of(figure, judges) for point in sweep.points for figure in point.figures}
     made, notes = Grid(title=f"{sweep.part}, by {sweep.axis}", head=[sweep.axis, "samples", *heads.values()]), Notes()
     ceilings: dict[FigureName, Value] = {}
     for point in sweep.points:
@@ -92,7 +93,7 @@ def grid(sweep: Sweep) -> Grid:
         made.rows.append([f"{point.setting:g}{notes.mark(*point.notes)}", f"{point.samples:,}", *cells])
     if ceilings:
         made.rows.append(["ceiling", "", *(in_words(name, ceilings.get(name)) for name in names)])
-    made.below = [*sweep.notes, *notes.lines()]
+    made.below = [*judges.lines(), *sweep.notes, *notes.lines()]
     return made
 
 

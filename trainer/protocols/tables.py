@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -58,18 +59,22 @@ class Column(NamedTuple):
 
 
 class Notes:
-    """Footnotes in the order of their first mark; equal ones have one number."""
+    """Footnotes in the order of their first mark; equal ones have one number, or one letter."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+    def __init__(self, first: str = "1") -> None:
+        self._names: dict[str, str] = {}
+        self._next = map(str, count(1)) if first == "1" else map(chr, count(ord(first)))
 
     def mark(self, *texts: str) -> str:
         """Returns the marks of some texts."""
-        return "".join(f" [{self._numbers.setdefault(text, len(self._numbers) + 1)}]" for text in texts if text)
+        for text in texts:
+            if text and text not in self._names:
+                self._names[text] = next(self._next)
+        return "".join(f" [{self._names[text]}]" for text in texts if text)
 
     def lines(self) -> list[str]:
         """Returns the footnotes."""
-        return [f"[{number}] {text}" for text, number in self._numbers.items()]
+        return [f"[{name}] {text}" for text, name in self._names.items()]
 
 
 def check_same_protocol(evaluations: Sequence[Evaluation]) -> None:
@@ -105,16 +110,17 @@ def _grid(group: list[list[tuple[Evaluation, Row]]]) -> Grid:
     columns = _columns([row for found in group for _, row in found])
     networks = [f.network for found in group for _, row in found for f in row.figures if f.network]
     labels = {network.slot: network.label for network in networks if network.same_as_papers != "no"}
-    notes = Notes()
-    heads = [_head(column, labels) for column in columns]
-    grid = Grid(title=", ".join(FIGURES[name].title for name in group[0][0][1].part.figures),
-                head=["part", "", "samples", *heads], words=2)  # fmt: skip
+    notes, judges, words = Notes(), Notes("a"), ["part", "", "samples"]
+    rows = []
     for found in group:
         lines = [*_papers(found[0][1], columns, notes), *_runs(found, columns, notes), *_others(found, columns)]
-        for number, line in enumerate(lines):
-            grid.rows.append(["" if number else found[0][1].part.name, *line])
-    grid.below = notes.lines()
-    return grid
+        rows += [["" if number else found[0][1].part.name, *line] for number, line in enumerate(lines)]
+    filled = [at for at in range(len(columns)) if any(row[len(words) + at] for row in rows)]
+    shown = [*range(len(words)), *(len(words) + at for at in filled)]
+    heads = [_head(columns[at], labels, judges) for at in filled]
+    return Grid(title=", ".join(FIGURES[name].title for name in group[0][0][1].part.figures), head=[*words, *heads],
+                rows=[[row[at] for at in shown] for row in rows], words=2,
+                below=[*judges.lines(), *notes.lines()])  # fmt: skip
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -127,12 +133,13 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
             for column in (Column(name), *(Column(name, other) for other in others.get(name, ())))]  # fmt: skip
 
 
-def _head(column: Column, labels: Mapping[str, str]) -> str:
+def _head(column: Column, labels: Mapping[str, str], judges: Notes) -> str:
+    """Returns a figure's name, where better is, and the mark of its network."""
     shown = FIGURES[column.figure]
     if column.other:
-        return f"{shown.title}-like {shown.direction} {column.other}"
+        return f"{shown.title}-like {shown.direction}{judges.mark(column.other)}"
     slot = {"fid": "images", "is": "images", "fvd": "clips", "clip-is": "actions"}.get(column.figure, "")
-    return f"{shown.title} {shown.direction} {labels.get(slot, '')}".rstrip()
+    return f"{shown.title} {shown.direction}{judges.mark(labels.get(slot, ''))}"
 
 
 def name_of(figure: Figure) -> str:
@@ -140,10 +147,10 @@ def name_of(figure: Figure) -> str:
     return FIGURES[figure.name].title + ("-like" if _other(figure) else "")
 
 
-def head_of(figure: Figure) -> str:
-    """Returns a figure's name, where better is, and its network."""
+def head_of(figure: Figure, judges: Notes) -> str:
+    """Returns a figure's name, where better is, and the mark of its network."""
     network = "" if figure.network is None else figure.network.label
-    return f"{name_of(figure)} {FIGURES[figure.name].direction} {network}".rstrip()
+    return f"{name_of(figure)} {FIGURES[figure.name].direction}{judges.mark(network)}"
 
 
 def _papers(row: Row, columns: Sequence[Column], notes: Notes) -> list[list[str]]:

@@ -103,7 +103,8 @@ def test_a_warning_stands_beside_its_figure():
 def test_another_network_has_columns_of_its_own_and_the_papers_stay():
     images = tables.parts([evaluation(network=LITE)])[1]
     heads = images.head[3:]
-    assert heads == ["FID ↓", f"FID-like ↓ {LITE.label}", "IS ↑", f"IS-like ↑ {LITE.label}"]
+    assert heads == ["FID ↓", "FID-like ↓ [a]", "IS ↑", "IS-like ↑ [a]"]
+    assert images.below[0] == f"[a] {LITE.label}"
     found = lines_of(images, "seg to image, ADE20K")
     assert found["LVM-Lite"][1].startswith("-")
     assert found["LVM-Lite"][2] == ""
@@ -111,8 +112,16 @@ def test_another_network_has_columns_of_its_own_and_the_papers_stay():
     assert found["first (300m, step 15639)"][2].startswith("41.26")
 
 
-def test_the_papers_network_is_named_with_its_hash_above_its_figures():
-    assert tables.parts([evaluation()])[1].head[3] == f"FID ↓ {INCEPTION.label}"
+def test_the_papers_network_is_named_with_its_hash_below_its_figures():
+    images = tables.parts([evaluation()])[1]
+    assert images.head[3] == "FID ↓ [a]"
+    assert images.below[0] == f"[a] {INCEPTION.label}"
+
+
+def test_a_column_that_no_row_fills_is_left_out():
+    whole = evaluation(network=LITE)
+    alone = dataclasses.replace(whole, rows=tuple(dataclasses.replace(row, papers=()) for row in whole.rows))
+    assert tables.parts([alone])[1].head[3:] == ["FID-like ↓ [a]", "IS-like ↑ [a]"]
 
 
 def test_runs_stand_side_by_side_and_share_a_ceiling_that_is_equal():

@@ -90,7 +90,9 @@ def test_a_network_that_is_not_the_papers_is_named_so_in_table_and_plot():
     found = sweep("pairs", (1.0,))
     figure = dataclasses.replace(found.points[0].figures[0], network=LITE)
     found = dataclasses.replace(found, points=(dataclasses.replace(found.points[0], figures=(figure,)),))
-    assert sweeps.grid(found).head[2] == f"FID-like ↓ {LITE.label}"
+    grid = sweeps.grid(found)
+    assert grid.head[2] == "FID-like ↓ [a]"
+    assert grid.below[0] == f"[a] {LITE.label}"
     assert sweeps.plots(found)[0][0] == "seg to image, ADE20K: FID-like by pairs"
 
 
