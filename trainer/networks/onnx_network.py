@@ -3,6 +3,7 @@
 C3D, by whose probabilities the Inception Score of clips is made, comes this way; docs/networks.md has its card.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from trainer.networks.resizing import resized
 from trainer.networks.running import parts
 from trainer.networks.weights import sha256_of_files
 from visent.errors import UserError, said, unknown
+from visent.untrusted.names import stays_below
 from visent.untrusted.onnx_sessions import TYPES, open_session
 
 FLOATS = ("tensor(float)", "tensor(float16)")
+# An entry of a tensor whose numbers lie in another file (TensorProto.external_data): "location" and a name's length.
+EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])")
 SLACK = 1e-3  # that probabilities may sum to more or less than one
 
 
@@ -31,7 +35,8 @@ def recognises(path: str | Path) -> bool:
 def load(path: str | Path) -> Network:
     """Opens a network by its file or its card, and runs it once on black.
 
-    Its hash is that of the card, the network and its file of means, as each of them changes what it says.
+    Its hash is that of the card, the network with its files of numbers, and its file of means, as each of them changes
+    what it says.
 
     Raises:
         UserError: onnxruntime or a file is missing, the file is not the card's, or the network does not fit it.
@@ -51,8 +56,7 @@ def load(path: str | Path) -> Network:
         features = np.concatenate([one.features for one in found])[: len(pixels)]
         return Outputs(features, np.concatenate(probabilities)[: len(pixels)] if probabilities else None)
 
-    weights = [file.name for file in described.parent.iterdir() if file.name.startswith(model.name)]  # .onnx.data, too
-    used = {described.name, *weights, *([card.mean_file] if card.mean_file else [])}
+    used = {described.name, model.name, *_numbers_of(model), *([card.mean_file] if card.mean_file else [])}
     return Network(
         name=card.name or card.port_of,
         where=str(path),
@@ -152,6 +156,15 @@ def _check_pixels(pixels: Pixels, card: NetworkCard) -> None:
     wanted = f"clips of {card.frames} frames" if card.takes == "clips" else "pictures"
     if got != wanted:
         raise UserError(f"{card.name or card.port_of} judges {wanted}, got {got}")
+
+
+def _numbers_of(model: Path) -> set[str]:
+    """Returns the files beside a network that its numbers lie in, as those over 2 GB and of torch's exporter do."""
+    content, names = model.read_bytes(), set()
+    for one in EXTERNAL.finditer(content):
+        length = sum((byte & 127) << (7 * place) for place, byte in enumerate(one[1]))
+        names.add(content[one.end() : one.end() + length].decode(errors="replace"))
+    return {name for name in names if stays_below(name) and (model.parent / name).is_file()}
 
 
 def _check_hash(model: Path, card: NetworkCard, described: Path) -> None:

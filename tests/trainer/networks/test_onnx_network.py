@@ -243,6 +243,22 @@ def test_a_mean_may_be_the_same_in_all_frames(tmp_path: Path) -> None:
     assert read_mean(card, tmp_path).shape == (3, 1, SIDE, SIDE)
 
 
+@pytest.mark.parametrize("name", ["c3d.onnx.data", "numbers.bin", "n" * 200])
+def test_numbers_in_a_file_of_their_own_are_in_the_hash(tmp_path: Path, name: str) -> None:
+    model = onnx.load(write_network(tmp_path))
+    onnx.save_model(model, tmp_path / "c3d.onnx", save_as_external_data=True, location=name, size_threshold=0)
+    (tmp_path / "c3d.onnx.bak").write_bytes(b"nothing of the network's")
+    before = onnx_network.load(write_card(tmp_path))
+    features, numbers = before.run(clips(1)).features, np.fromfile(tmp_path / name, np.float32)
+    (tmp_path / name).unlink()  # it may still be read
+    (2 * numbers).tofile(tmp_path / name)
+    after = onnx_network.load(tmp_path / "c3d.toml")
+    assert not np.allclose(features, after.run(clips(1)).features)
+    assert before.sha256 != after.sha256
+    (tmp_path / "c3d.onnx.bak").write_bytes(b"nor is this")
+    assert onnx_network.load(tmp_path / "c3d.toml").sha256 == after.sha256
+
+
 def test_missing_cards_and_other_files_are_one_line(tmp_path: Path) -> None:
     model = write_network(tmp_path)
     with pytest.raises(UserError, match=r"no .*c3d.toml: an ONNX network needs a TOML file"):
