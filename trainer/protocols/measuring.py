@@ -51,7 +51,7 @@ def measure(
 ) -> Measured:
     """Judges all samples by the figures of a part.
 
-    Sums are kept: those of real pictures and of the ceiling where any later model finds them (`sums.shared_folder`),
+    Sums are kept: those of real pictures and of the ceiling where any later model finds them (`sums.places`),
     the model's in `<folder>/sums`, where an evaluation that was killed finds its own. `pixels` names the real pixels,
     another one after any change. `reference` takes the place of the data's own statistics for FID. Every host of a run
     calls this and gets the same.
@@ -72,10 +72,10 @@ def measure(
     digests = sums.Digests(part, cases, tokenizer.card, networks, samples, pixels)
     place = files.join(folder, "sums")
     files.make_folder(place)
-    shared = sums.shared_folder(place)
-    paths = [files.join(place if one.source == "model" else shared, f"{digests.name(one)}.npz") for one in of]
+    places = {source: sums.places(source, place) for source in sums.SOURCES}
+    paths = [[files.join(each, f"{digests.name(one)}.npz") for each in places[one.source]] for one in of]
     with watch.on("figures"):
-        there = [sums.read(path, {"sum": one.kind}) for one, path in zip(of, paths, strict=True)]
+        there = [sums.read_one(those, one.kind) for one, those in zip(of, paths, strict=True)]
     missing = hosts.from_first([number for number, found in enumerate(there) if found is None])
     if missing:
         with advised(
@@ -84,21 +84,21 @@ def measure(
             _add_up(judged, [of[number] for number in missing], [paths[number] for number in missing], watch)
         hosts.wait(f"sums of {part.name}")
         for number in missing:
-            there[number] = sums.read(paths[number], {"sum": of[number].kind})
+            there[number] = sums.read_one(paths[number], of[number].kind)
     with watch.on("figures"):
-        found = {one: _found(held, path) for one, held, path in zip(of, there, paths, strict=True)}
+        found = {one: _found(held, those) for one, held, those in zip(of, there, paths, strict=True)}
         figures = figures_of(part, found, networks, cases, reference)
     return Measured(figures=figures, samples=len(cases), seconds=watch.seconds)
 
 
-def _found(held: dict[str, Sum] | None, path: str) -> Sum:
+def _found(held: Sum | None, paths: Sequence[str]) -> Sum:
     if held is None:
-        raise UserError(f"{path} cannot be read back: see that all hosts share that folder, then run the same command "
-                        "again")  # fmt: skip
-    return held["sum"]
+        raise UserError(f"{paths[-1]} cannot be read back: see that all hosts share that folder, then run the same "
+                        "command again")  # fmt: skip
+    return held
 
 
-def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[str], watch: Stopwatch) -> None:
+def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[Sequence[str]], watch: Stopwatch) -> None:
     """Makes sums over all samples and writes them; each host goes through its own part of the samples."""
     mine = {one: sums.empty(one, judged.cases, judged.networks) for one in of}
     with (
@@ -118,10 +118,10 @@ def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[str], watch: St
                 adding.result()
     count, index = jax.process_count(), jax.process_index()
     if count == 1:
-        for one, path in zip(of, paths, strict=True):
-            sums.write(path, {"sum": mine[one]})
+        for one, those in zip(of, paths, strict=True):
+            sums.write_one(those, mine[one])
         return
-    partial = [f"{paths[-1]}.host-{host:05d}-of-{count:05d}.npz" for host in range(count)]
+    partial = [f"{paths[0][-1]}.host-{host:05d}-of-{count:05d}.npz" for host in range(count)]
     named = {str(number): one for number, one in enumerate(of)}
     sums.write(partial[index], {name: mine[one] for name, one in named.items()})
     hosts.wait(f"partial sums of {judged.part.name}")
@@ -129,7 +129,7 @@ def _add_up(judged: Judged, of: Sequence[SumOf], paths: Sequence[str], watch: St
         _merge(partial, named, paths)
 
 
-def _merge(partial: Sequence[str], named: Mapping[str, SumOf], paths: Sequence[str]) -> None:
+def _merge(partial: Sequence[str], named: Mapping[str, SumOf], paths: Sequence[Sequence[str]]) -> None:
     """Adds up what all hosts found, in their order, and writes it."""
     total: dict[str, Sum] = {}
     for path in partial:
@@ -138,7 +138,7 @@ def _merge(partial: Sequence[str], named: Mapping[str, SumOf], paths: Sequence[s
             raise UserError(f"{path} cannot be read: see that all hosts share that folder, then run the same command "
                             "again")  # fmt: skip
         total = {name: sums.merged(total[name], one) if name in total else one for name, one in part.items()}
-    for name, path in zip(named, paths, strict=True):
-        sums.write(path, {"sum": total[name]})
+    for name, those in zip(named, paths, strict=True):
+        sums.write_one(those, total[name])
     for path in partial:
         files.remove(path)

@@ -4,11 +4,12 @@ Figures of real pictures and of the ceiling do not depend on the model, so their
 that decides them, and a second model or another setting takes them from there.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from trainer.protocols.cases import Cases
 from trainer.protocols.part import FigureName, Part
 from trainer.protocols.samples import Samples
 from visent import __version__
+from visent.errors import UserError
 from visent.untrusted.arrays import read_arrays
 
 Sum = Moments | InceptionScore | Overlap | Foreground | Closeness
@@ -121,17 +123,43 @@ class Digests:
         return canonical.digest_json([of.source, self._short[of.source], of.kind, sha256])[:24]
 
 
-def shared_folder(folder: str) -> str:
-    """Returns where sums lie that other models' evaluations need, too: `sums` below VISENT_CACHE, else `folder`.
+def places(source: Source, folder: str) -> list[str]:
+    """Returns where sums of a source may lie, the first choice first; `folder` is the last.
 
-    The latter where the cache cannot be written, and on several hosts, which do not share it.
+    What other models' evaluations need, too, is kept below VISENT_CACHE; several hosts share none.
     """
     cache = Path(os.environ.get("VISENT_CACHE") or Path.home() / ".cache" / "visent").expanduser() / "sums"
-    try:
+    if source == "model" or jax.process_count() > 1:
+        return [folder]
+    with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return folder
-    return str(cache) if jax.process_count() == 1 and os.access(cache, os.W_OK) else folder
+    return [str(cache), folder]
+
+
+def read_one(paths: Sequence[str], kind: Kind) -> Sum | None:
+    """Reads a sum from the first place that has it whole; None where none has.
+
+    Raises:
+        UserError: the last place cannot be read.
+    """
+    found = None
+    for path in paths[:-1]:
+        with contextlib.suppress(UserError):
+            found = found or read(path, {"sum": kind})
+    found = found or read(paths[-1], {"sum": kind})
+    return found and found["sum"]
+
+
+def write_one(paths: Sequence[str], one: Sum) -> None:
+    """Writes a sum to the first place that takes it.
+
+    Raises:
+        UserError: none does; of the last one.
+    """
+    for path in paths[:-1]:
+        with contextlib.suppress(UserError):
+            return write(path, {"sum": one})
+    write(paths[-1], {"sum": one})
 
 
 def write(path: str, sums: Mapping[str, Sum]) -> None:
