@@ -147,7 +147,7 @@ def read_one(paths: Sequence[str], kind: Kind) -> Sum | None:
         with contextlib.suppress(UserError):
             found = found or read(path, {"sum": kind})
     found = found or read(paths[-1], {"sum": kind})
-    return found and found["sum"]
+    return found["sum"] if found else None
 
 
 def write_one(paths: Sequence[str], one: Sum) -> None:
