@@ -54,12 +54,14 @@ class Legend:
                 ids=_numbers(value["ids"]), colours=tuple(_colour(colour) for colour in value["colours"]),
                 names=tuple(map(str, value["names"])), ignored=_numbers(value["ignored"]),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"this is no legend of colours ({error!r}): make the pixels again") from error
 
 
 def _numbers(values: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)
+    if odd := [value for value in values if type(value) is not int]:
+        raise ValueError(f"{odd[0]!r} is no whole number")
+    return tuple(values)
 
 
 def _colour(values: Sequence[Any]) -> Colour:

@@ -124,13 +124,19 @@ def load_pixel_facts(folder: str, split: str) -> PixelFacts | None:
     """
     path = facts_path(folder, split)
     try:
-        return PixelFacts.from_json(files.read_json(path))
+        found = PixelFacts.from_json(files.read_json(path))
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(
-            f"{path} is no list of pixels ({error}): remove it, then make it again with {make(folder, split)}"
-        ) from error
+        raise _no_list(folder, split, str(error)) from error
+    if found.split != split:
+        raise _no_list(folder, split, f"it is of split {found.split!r}")
+    return found
+
+
+def _no_list(folder: str, split: str, reason: str) -> UserError:
+    return UserError(f"{facts_path(folder, split)} is no list of pixels ({reason}): remove it, then make it again with "
+                     f"{make(folder, split)}")  # fmt: skip
 
 
 def make(folder: str, split: str, roles: Iterable[str] = (), most: int | None = None) -> str:

@@ -216,11 +216,13 @@ def test_more_rows_hold_the_fewer_wherever_they_lie(shards: list[list[int]], few
 BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a list": lambda value: [value],
     "another version": lambda value: value | {"version": 2},
+    "another split's": lambda value: value | {"split": "test"},
     "no roles": lambda value: {name: part for name, part in value.items() if name != "roles"},
     "a kind that is none": lambda value: value | {"roles": {"image": "film"}},
     "a size of text": lambda value: value | {"image_size": "big"},
     "a legend that is none": lambda value: value | {"legends": {"image": {"ids": [1]}}},
     "a colour without end": lambda value: value | {"legends": {"image": LEGEND.to_json() | {"ids": [0, float("inf")]}}},
+    "half a class": lambda value: value | {"legends": {"image": LEGEND.to_json() | {"ids": [0, 1.5]}}},
     "files that are numbers": lambda value: value | {"files": [1]},
     "a file elsewhere": lambda value: value | {"files": [value["files"][0] | {"file": "../../secret.parquet"}]},
     "rows below nothing": lambda value: value | {"files": [value["files"][0] | {"rows": -1}]},
