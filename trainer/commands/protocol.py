@@ -59,6 +59,8 @@ def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
     compute = _computed(run, common.changes)
     if hosts.first():
         files.make_folder(common.out)
+        for folder in (common.out, files.join(common.out, "sums")):  # what a killed evaluation left
+            files.remove_temporaries(folder)
     if asked["protocol"] == "forgetting":
         found = _forgetting(run, common, compute)
     else:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -276,10 +276,21 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     ]
 
 
+def _narrow(grid: Grid) -> Grid:
+    """Returns a table of parts with their names on lines of their own, which leaves the figures more of a terminal."""
+    if grid.words < 2 or grid.head[1]:
+        return grid
+    rows = []
+    for name, who, *cells in grid.rows:
+        rows += [[name, *("" for _ in cells)]] if name else []
+        rows.append([f"  {who}", *cells])
+    return replace(grid, head=[grid.head[0], *grid.head[2:]], rows=rows, words=1)
+
+
 def show(console: Console, grids: Iterable[Grid]) -> None:
     """Prints tables to a terminal."""
     plain: Mapping[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
-    for grid in grids:
+    for grid in map(_narrow, grids):
         table = Table(**plain)
         for number, name in enumerate(grid.head):
             table.add_column(Text(name), justify="left" if number < grid.words else "right", overflow="fold")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import figures, found
+from evaluating import figures, found
 from made_data import rows, write_data
 from PIL import Image
 
