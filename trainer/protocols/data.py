@@ -62,7 +62,7 @@ class EvalData:
             there = ", ".join(f"{other} ({facts.examples(other):,})" for other in facts.splits if facts.examples(other))
             raise UserError(
                 f"dataset {name!r} ({folder}) has no rows in split {split!r}; those with rows: {there or 'none'}: name "
-                "one of them with --split, or tokenize that split too"
+                f"one of them with {'--split' if with_pixels else '--prompt-split'}, or tokenize that split too"
             )
         cache = ColumnCache()
         originals = [info for info in facts.shards if info.split == split and info.first_view == 0]

@@ -40,7 +40,7 @@ def cases(
     Pairs are rows of `prompt_split` (train where it has rows, else the split that is judged, which then loses them),
     taken by the hash of their keys with the roles and `seed`, so that all parts of these roles have the same. `prompt`
     names them instead, in the order of the prompt, or brings a person's own. A prompt of k pairs ends with that of
-    k - 1 pairs, and the samples do not depend on k up to 6.
+    k - 1 pairs, and where more than 6 rows are there the samples do not depend on k up to 6.
 
     Raises:
         UserError: the dataset lacks a role, its colours or rows, or `prompt` has too few pairs or an unknown key.
@@ -95,7 +95,7 @@ def _chosen(part: Part, data: EvalData, seed: int, prompt_split: str | None) -> 
     order = first_by_hash(source.keys, max(kept_for_prompts, part.pairs), "prompt", part.given, part.made, seed)
     nearest_last = order[: part.pairs][::-1]
     notes = [_told([source.keys[number] for number in nearest_last.tolist()], source.split)]
-    if source is not data:
+    if source is not data or not len(order):
         return _Shown(_codes(part, source, nearest_last), [], notes)
     notes.append(f"{len(order)} rows of split {data.split} are no samples: prompts are taken from them")
     return _Shown(_codes(part, source, nearest_last), order.tolist(), notes)

@@ -100,6 +100,12 @@ def test_rows_that_prompts_are_taken_from_are_no_samples(alone: EvalData) -> Non
     assert not used & set(seven.keys)
 
 
+def test_without_pairs_few_rows_are_all_samples(tmp_path: Path) -> None:
+    write_data(tmp_path / "few", {"val": [rows("a", 5)]})
+    found = pairs.cases(part(0), opened(tmp_path / "few"))
+    assert (len(found), found.notes) == (5, ("no prompt: each query stands alone",))
+
+
 def test_another_seed_takes_other_pairs(both: EvalData) -> None:
     prompts = {str(shown(pairs.cases(part(3), both, seed=seed))) for seed in range(5)}
     assert len(prompts) == 5
@@ -110,7 +116,7 @@ def test_the_prompt_can_come_from_a_named_split(both: EvalData) -> None:
     found = pairs.cases(part(), both, prompt_split="val")
     assert "of split val" in found.notes[0]
     assert len(found) == 5  # six rows are too few to keep six for prompts
-    with pytest.raises(UserError, match="no rows in split 'tests'"):
+    with pytest.raises(UserError, match="no rows in split 'tests'.*name one of them with --prompt-split"):
         pairs.cases(part(), both, prompt_split="tests")
 
 
