@@ -116,7 +116,7 @@ def test_the_prompt_can_come_from_a_named_split(both: EvalData) -> None:
     found = pairs.cases(part(), both, prompt_split="val")
     assert "of split val" in found.notes[0]
     assert len(found) == 5  # six rows are too few to keep six for prompts
-    with pytest.raises(UserError, match="no rows in split 'tests'.*name one of them with --prompt-split"):
+    with pytest.raises(UserError, match=r"no rows in split 'tests'.*name one of them with --prompt-split"):
         pairs.cases(part(), both, prompt_split="tests")
 
 
