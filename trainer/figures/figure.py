@@ -51,13 +51,18 @@ def few_samples(name: str, results: Statistics, reference: Statistics) -> str:
         return ""
     larger = reference if reference.samples is None or reference.samples >= (results.samples or 0) else results
     constant, enough = bias_constant(larger), 10 * features
+    bias = _short(sum(constant / count for count in counts))
     return (
         f"{name} of {' and '.join(f'{count:,}' for count in counts)} samples with {features:,} features: a covariance "
         f"of so few has at most {min(counts) - 1:,} of {features:,} directions, and the distance is biased upwards as "
-        f"C/samples (Chong and Forsyth 2020), here by about {sum(constant / count for count in counts):.3g} even for "
+        f"C/samples (Chong and Forsyth 2020), here by about {bias} even for "
         f"perfect results; compare it only with figures of equally many samples. {features + 1:,} are the least for a "
-        f"full covariance; with {enough:,} the bias would be about {constant / enough:.2g}"
+        f"full covariance; with {enough:,} the bias would be about {_short(constant / enough)}"
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def bias_constant(of: Statistics) -> float:

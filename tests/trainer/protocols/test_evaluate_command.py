@@ -1,16 +1,20 @@
 """`visent evaluate --protocol` from options to files: what is judged, what is printed, and what is not made twice."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluating import figures, found
+from generating import write_run
+from made_data import rows, write_data
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from manifests.lock import resolve
 from manifests.pixels import PixelStore
-from tokenizer.load import load
+from tokenizer.load import load, load_card
 from trainer.protocols import catalog, results
 
 ALL = ("walk", "edge", "labels", "alone")  # a part of clips, of images, of labels and of halves
@@ -205,6 +209,24 @@ def test_two_runs_stand_in_one_table(bench, tasks, tmp_path):
     page = (tmp_path / "evaluation.html").read_text()
     for out in (tasks[0], tmp_path):
         assert f"{figures(found(out), 'edge')['psnr']['model']['value']:.2f}" in page
+
+
+def test_a_run_whose_corpus_holds_no_rows_out_is_judged_and_told_why_it_has_no_loss(bench, config, tmp_path):
+    write_data(tmp_path / "rare", {"train": [rows("a", 4)]}, card=load_card(str(bench.tokenizer)), pixels=())
+    (tmp_path / "manifest.toml").write_text(
+        'version = 1\n[datasets]\nrare = "rare"\n[tasks.edge]\ndataset = "rare"\nkind = "discriminative"\n'
+        'sentence = ["image", "edge"]\n[stages.sequences]\ncontext = 64\nshare = { edge = 1.0 }\n'
+    )
+    stage = dataclasses.replace(config.stages["sequences"], context=64)
+    alone = dataclasses.replace(config, stages={"sequences": stage})
+    run = write_run(tmp_path / "run", alone, resolve(str(tmp_path / "manifest.toml")))
+    other, part = dataclasses.replace(bench, run=run), "image to seg, ADE20K"
+    printed = other.call("--data", f"ade20k={bench.corpus / 'maps'}", "--part", part, "--most", 1, "--out", tmp_path,
+                         protocol="lvm-lite")  # fmt: skip
+    assert figures(found(tmp_path), part)["miou"]["model"]
+    (note,) = found(tmp_path)["notes"]
+    assert note.startswith("no loss, accuracy and perplexity of the run's own tasks: ")
+    assert note in printed
 
 
 def test_protocols_are_listed_with_their_parts_and_commands(bench):
