@@ -78,7 +78,8 @@ def _opened(slot: Slot, where: str) -> Network:
     path = _place(slot, where)
     for reader in READERS:
         if reader.recognises(path):
-            return dataclasses.replace(reader.load(path), where=where)
+            told = where.partition("?")[0] if files.is_url(where) else where  # no keys of signed URLs in results
+            return dataclasses.replace(reader.load(path), where=told)
     what = f"the folder {where}" if path.is_dir() else f"{where} ({path.stat().st_size:,} bytes)"
     raise UserError(f"{what} is no network that visent knows; for {SLOTS[slot]}, {WANTED[slot]}")
 

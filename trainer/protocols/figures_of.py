@@ -150,7 +150,11 @@ def _overlap_details(one: Overlap, cases: Cases) -> Mapping[str, float]:
 
 
 def _foreground_details(one: Foreground) -> Mapping[str, float]:
-    found = {"mIoU over classes (HSNet)": one.class_miou, "FB-IoU": one.fb_iou, "images without foreground": one.empty}
+    found = {
+        "mIoU over classes (HSNet's, borders as background)": one.class_miou,
+        "FB-IoU": one.fb_iou,
+        "images without foreground": one.empty,
+    }
     found |= {f"IoU of {name}": iou for name, iou in one.class_iou.items()}
     return {name: float(value) for name, value in found.items() if not math.isnan(value)}
 

@@ -29,6 +29,7 @@ from trainer.sampling import TrainedRun
 from visent.errors import UserError
 
 SHOWN = 6  # samples of a sweep's grid
+ENCODED, DIFFERENT = 8, 0.5  # samples that are encoded again, and the part of codes that must not differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ def evaluate(
     found = Found(evaluation=begun(bench.run, plan.protocol.name, plan.protocol.about, plan.split, networks=networks,
                                    rows=_in_order(plan, ()), notes=plan.notes))  # fmt: skip
     for ready in plan.ready:
+        check_truth(ready, bench.tokenizer)
+    for ready in plan.ready:
         row, samples = judge(ready, bench)
         row = dataclasses.replace(row, papers=plan.rows[ready.part.name])
         rows = _in_order(plan, (*found.evaluation.rows, row))
@@ -85,6 +88,28 @@ def evaluate(
         found = _with_tokens(found, tokens)
         keep(found)
     return found
+
+
+def check_truth(ready: Ready, tokenizer: Tokenizer) -> None:
+    """Refuses pixels that are not those behind the codes, as where pictures were replaced since they were tokenized.
+
+    A few samples are encoded again. Another device or precision changes some codes of a hundred; another picture
+    nearly all.
+
+    Raises:
+        UserError: most codes differ.
+    """
+    cases, size = ready.cases, tokenizer.card.tokens_per_image
+    numbers = np.linspace(0, len(cases) - 1, min(ENCODED, len(cases))).round().astype(np.int64)
+    again = tokenizer.encode(cases.truth(numbers)[:, 0])
+    wrong = (again != cases.truth_codes[numbers, :size]).mean(axis=1)
+    worst = int(wrong.argmax())
+    if wrong[worst] > DIFFERENT:
+        raise UserError(
+            f"pixels of {cases.keys[numbers[worst]]!r} of part {ready.part.name!r} are not those behind its codes: "
+            f"encoded again, {wrong[worst]:.0%} of them differ; its picture was replaced since: tokenize dataset "
+            f"{ready.data.folder} again, then make its pixels"
+        )
 
 
 def _with_tokens(found: Found, tokens: Callable[[], Mapping[str, Any]]) -> Found:

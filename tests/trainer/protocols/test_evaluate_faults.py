@@ -1,5 +1,6 @@
 """`visent evaluate --protocol` that is killed, or finds damage or no room, and then called again."""
 
+import dataclasses
 import json
 import resource
 import shutil
@@ -10,6 +11,11 @@ from pathlib import Path
 
 import pytest
 from evaluating import figures, found
+
+from trainer.protocols import preparing
+from trainer.protocols.run import check_truth
+from trainer.sampling import load_run, load_tokenizer
+from visent.errors import UserError
 
 EDGE = ("--part", "edge", "--most", 4)
 
@@ -68,6 +74,16 @@ def test_on_a_full_disk_it_is_one_line_and_the_same_command_goes_on(bench, whole
     assert message.startswith(f"cannot write {tmp_path}")
     bench.call(*arguments)
     assert found(tmp_path) == whole[1]
+
+
+def test_pictures_that_were_replaced_since_they_were_tokenized_are_refused(bench):
+    run = load_run(bench.run)
+    codec = load_tokenizer(str(bench.tokenizer), run.lock)
+    (ready,) = preparing.prepare(run, preparing.Wanted(protocol="tasks", parts=("edge",))).ready
+    check_truth(ready, codec)
+    cases = dataclasses.replace(ready.cases, truth=lambda numbers: ready.cases.truth(numbers)[:, ::-1, ::-1] // 2)
+    with pytest.raises(UserError, match="of them differ; its picture was replaced since"):
+        check_truth(dataclasses.replace(ready, cases=cases), codec)
 
 
 def test_pixels_that_were_changed_since_are_refused(bench, tmp_path):
