@@ -23,7 +23,6 @@ from trainer.protocols.sums import MADE_OF, SOURCES, Source, Sum, SumOf, lacks
 from visent.errors import UserError
 
 T = TypeVar("T")
-Details = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
