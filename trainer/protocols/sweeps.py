@@ -47,7 +47,7 @@ def settings(part: Part, axis: str, *, codebook_size: int, tokens_per_image: int
         tried = [(float(n), dataclasses.replace(part, pairs=n)) for n in sorted({*PAIRS, part.pairs})]
     elif axis == "top-k":
         own = min(part.sampling.top_k, codebook_size)
-        counts = sorted({*(k for k in TOP_K if k < codebook_size), codebook_size, own})
+        counts = sorted({*(k for k in TOP_K if k <= codebook_size / 2), codebook_size, own})  # 1000 of 1024 is all
         tried = [(float(k), _sampled(part, top_k=k)) for k in counts]
     else:
         tried = [(t, _sampled(part, temperature=t)) for t in sorted({*TEMPERATURES, part.sampling.temperature})]

@@ -77,3 +77,6 @@ def test_scores_carry_their_spread_and_warn_of_small_parts() -> None:
         assert (figure.name, figure.samples) == ("IS-like", 100)
         assert bool(figure.warnings) == warned
     assert "parts of 2 samples with 5 classes" in figure.warnings[0]
+    whole = InceptionScore.in_parts(5, 100, 1)
+    whole.add(values, np.arange(100))
+    assert score("IS", whole, network("no")).spread is None
