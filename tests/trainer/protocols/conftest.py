@@ -3,7 +3,6 @@
 import jax
 import pytest
 from evaluating import Bench
-from judged_run import write_all, write_judge
 
 COMPILED = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
             "jax_persistent_cache_min_entry_size_bytes")  # fmt: skip
@@ -12,6 +11,8 @@ COMPILED = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory, model):
     """A run at a context of 16 images; judges of pictures and of clips. Programs are compiled once for all calls."""
+    from judged_run import write_all, write_judge  # only now: Beam takes seconds
+
     folder = tmp_path_factory.mktemp("bench")
     before = {name: getattr(jax.config, name) for name in COMPILED}
     for name, value in zip(COMPILED, (str(folder / "compiled"), 0, -1), strict=True):
