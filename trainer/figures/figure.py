@@ -38,10 +38,12 @@ def distance(name: str, results: Moments, reference: Moments | Statistics, netwo
 
 def score(name: str, sums: InceptionScore, network: Network) -> Figure:
     """Returns an Inception Score with its deviation over the parts; one part has none."""
-    value, spread = sums.figure()
-    spread = spread if len(sums.counts) > 1 else None
-    return Figure(name=_named(name, network), value=value, spread=spread, samples=int(sums.counts.sum()),
-                  network=network.label, warnings=tuple(filter(None, [_small_parts(name, sums)])))  # fmt: skip
+    value, deviation = sums.figure()
+    return Figure(
+        name=_named(name, network), value=value, spread=deviation if len(sums.counts) > 1 else None,
+        samples=int(sums.counts.sum()), network=network.label,
+        warnings=tuple(filter(None, [_small_parts(name, sums)])),
+    )  # fmt: skip
 
 
 def few_samples(name: str, results: Statistics, reference: Statistics) -> str:
