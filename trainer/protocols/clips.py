@@ -74,8 +74,8 @@ def _one_of_each_video(part: Part, data: EvalData, frames: int) -> tuple[Int64[n
             first[video] = number
     chosen = np.array(sorted(first.values()), np.int64)
     short, later = len(lengths) - len(long_enough), len(long_enough) - len(chosen)
-    notes = [f"left out: {short:,} clips of fewer than {frames} frames"] if short else []
-    return chosen, notes + ([f"left out: {later:,} clips of videos that have an earlier one"] if later else [])
+    notes = [f"clips left out, of fewer than {frames} frames: {short:,}"] if short else []
+    return chosen, notes + ([f"clips left out, of videos that have an earlier one: {later:,}"] if later else [])
 
 
 def _video(key: str, source: object) -> str:

@@ -51,8 +51,8 @@ def test_one_clip_of_each_video_and_none_that_is_short(tmp_path: Path) -> None:
     ]  # fmt: skip
     found = clips.cases(PART, opened(tmp_path / "d", [made]))
     assert list(found.keys) == ["a#00000", "b#00001", "film/00000#00000", "tar/x#00000", "tar/y#00000"]
-    assert "left out: 2 clips of fewer than 5 frames" in found.notes
-    assert "left out: 2 clips of videos that have an earlier one" in found.notes
+    assert "clips left out, of fewer than 5 frames: 2" in found.notes
+    assert "clips left out, of videos that have an earlier one: 2" in found.notes
 
 
 def test_clips_that_are_all_too_short_are_refused(tmp_path: Path) -> None:
