@@ -1,6 +1,6 @@
 """Whether figures rise and fall as they must when real pictures, clips and label maps get worse step by step.
 
-    python benchmarks/ladders.py [--pictures DIR] [--clips DIR] [--labels DIR] [--out DIR]
+    python benchmarks/ladders.py [--pictures DIR] [--clips DIR] [--labels DIR]
 
 Each ladder makes the same real media worse in known steps: blur and noise of pictures and frames; frames dropped,
 repeated or put in disorder; label maps shifted, or their colours made noisy before they are read back. The first step
