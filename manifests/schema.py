@@ -18,6 +18,7 @@ MAX_CODEBOOK_SIZE = 65536  # codes are uint16
 RoleKind = Literal["still", "clip"]
 Codes = UInt16[np.ndarray, "t"] | UInt16[np.ndarray, "frames t"]
 RESERVED = ("key", "view", "meta")
+OF_RECORDS = ("frames", "key_bytes", "meta_bytes")  # stand beside the codes of still roles in an ArrayRecord's head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Schema:
                 raise UserError(f"role {role!r} cannot be a column: use letters, digits and _, and not {RESERVED}")
             if not isinstance(kind, str) or kind not in get_args(RoleKind):
                 raise unknown(f"kind of role {role!r}", str(kind), get_args(RoleKind))
+            if kind == "still" and role in OF_RECORDS:
+                raise UserError(f"role {role!r} cannot be a still: call it otherwise, such as 'image'")
         if self.card.codebook_size > MAX_CODEBOOK_SIZE:
             raise UserError(f"codebook of {self.card.codebook_size} codes: rows hold uint16, so at most 65536")
         object.__setattr__(self, "roles", MappingProxyType(dict(self.roles)))

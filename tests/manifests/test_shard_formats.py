@@ -202,6 +202,14 @@ def test_a_row_that_does_not_fit_the_schema_is_refused_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("role", ["key", "view", "meta", "frames", "key_bytes", "meta_bytes", "two words"])
+def test_a_role_of_a_name_that_a_format_needs_is_one_line(role: str) -> None:
+    with pytest.raises(UserError, match=f"^role '{role}' cannot be"):
+        Schema(roles={role: "still"}, card=TINY_CARD)
+    if role in ("frames", "key_bytes", "meta_bytes"):
+        Schema(roles={role: "clip"}, card=TINY_CARD)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_receipts_and_facts_read_back_as_written(tmp_path: Path, format: str) -> None:
     folder = str(tmp_path / "d")
