@@ -15,7 +15,7 @@ from trainer.protocols.part import FigureName
 from trainer.protocols.results import Evaluation, Figure, Row, Value
 from visent.errors import UserError
 
-CEILING = "ceiling: the truth through the tokenizer"
+CEILING = "ceiling: truth through tokenizer"
 REAL = "the real pixels themselves"
 
 
