@@ -57,6 +57,7 @@ def load(path: Path) -> Network:
         sha256=sha256_of(path),
         same_as_papers=("yes" if path.is_dir() else "port") if known else "no",
         takes="clips",
+        fewest_frames=FEWEST_FRAMES,
         features=classes,
         classes=classes,
         run=run,

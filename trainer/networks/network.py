@@ -41,6 +41,8 @@ class Network:
     sha256: str  # of the weights' file; of a folder that of its files' names and hashes
     same_as_papers: Literal["yes", "port", "no"]
     takes: Literal["images", "clips"]
+    fewest_frames: int = 1  # of a clip
+    most_frames: int | None = None
     features: int  # numbers of a picture's or clip's features
     classes: int | None
     run: Callable[[Pixels], Outputs]  # any number of them; batches, resizes and spreads over devices itself
@@ -51,3 +53,11 @@ class Network:
         port = ", a port" if self.same_as_papers == "port" else ""
         other = "; not the papers' network" if self.same_as_papers == "no" else ""
         return f"{self.name} ({self.sha256[:8]}{port}{other})"
+
+    def misfit(self, frames: int) -> str | None:
+        """Returns why clips of so many frames are none that it judges; None where they are."""
+        fewest, most = self.fewest_frames, self.most_frames
+        if self.takes == "images" or (fewest <= frames and (most is None or frames <= most)):
+            return None
+        wanted = f"{fewest} frames or more" if most is None else f"{most} frames"
+        return f"{self.name} judges clips of {wanted}, these have {frames}"

@@ -63,6 +63,8 @@ def load(path: str | Path) -> Network:
         sha256=sha256_of_files(described.parent, used),
         same_as_papers="port" if card.port_of else "no",
         takes="clips" if card.takes == "clips" else "images",
+        fewest_frames=card.frames,
+        most_frames=card.frames,
         features=first.features.shape[1],
         classes=None if first.probabilities is None else first.probabilities.shape[1],
         run=run,

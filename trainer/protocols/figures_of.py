@@ -77,6 +77,8 @@ def _figure(
         return Figure(name=name, missing=_wanted(name, lacking, networks.get(lacking)))
     network = networks[slot] if slot is not None else None
     facts = NetworkFacts.of(slot, network) if slot is not None and network is not None else None
+    if network is not None and (misfit := network.misfit(cases.frames)) is not None:
+        return Figure(name=name, network=facts, missing=misfit)
     of = {source: found[one] for source in SOURCES if (one := SumOf(source, kind, slot)) in found}
     try:
         if network is not None and kind == "moments":

@@ -68,7 +68,7 @@ def measure(
                         "from its pictures")  # fmt: skip
     watch = Stopwatch()
     judged = Judged(part=part, cases=cases, samples=samples, tokenizer=tokenizer, networks=networks)
-    of = sums.wanted(part, networks)
+    of = sums.wanted(part, {slot: one for slot, one in networks.items() if one.misfit(cases.frames) is None})
     digests = sums.Digests(part, cases, tokenizer.card, networks, samples, pixels)
     place = files.join(folder, "sums")
     files.make_folder(place)

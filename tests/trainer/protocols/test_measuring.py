@@ -243,6 +243,20 @@ def test_a_network_without_classes_gives_no_inception_score(tokenizer, tmp_path)
     assert "pooling 0 names no classes" in score.missing
 
 
+def test_a_network_that_judges_no_clips_so_short_leaves_the_other_figures(tokenizer, tmp_path):
+    cases = cases_of("clips", tokenizer, 12)
+    of_nine = dataclasses.replace(NETWORKS["clips"], fewest_frames=9)
+    of_two = dataclasses.replace(NETWORKS["actions"], fewest_frames=2, most_frames=2)
+    fvd, score, fid, psnr = measure(
+        part_of("clips", "fvd", "clip-is", "fid", "psnr"), cases, samples_of(cases, tmp_path), tokenizer,
+        {**NETWORKS, "clips": of_nine, "actions": of_two}, tmp_path, pixels="a",
+    ).figures  # fmt: skip
+    assert (fvd.missing, score.missing) == (
+        "pooling 1 judges clips of 9 frames or more, these have 3", "pooling 1 judges clips of 2 frames, these have 3",
+    )  # fmt: skip
+    assert None not in (fid.model, psnr.model)
+
+
 def test_few_samples_are_explained_and_one_gives_no_distance(tokenizer, tmp_path):
     cases = cases_of("images", tokenizer, 12)
     fid, score = measure(part_of("images", "fid", "is"), cases, samples_of(cases, tmp_path), tokenizer, NETWORKS,
