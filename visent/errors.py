@@ -24,5 +24,6 @@ def unknown(what: str, got: str, known: Iterable[str]) -> UserError:
     names = sorted(known)
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listing = ", ".join(names) if names else "none"
+    quoted = any("," in name for name in names)  # so that one can tell where a name ends
+    listing = ", ".join(repr(name) if quoted else name for name in names) if names else "none"
     return UserError(f"unknown {what} {got!r}: {hint}known: {listing}")

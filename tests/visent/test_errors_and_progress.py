@@ -16,6 +16,10 @@ def test_unknown_name_suggests_nothing_far_away() -> None:
     assert str(unknown("task", "xyz", ["edge"])) == "unknown task 'xyz': known: edge"
 
 
+def test_known_names_with_commas_are_quoted() -> None:
+    assert str(unknown("part", "xyz", ["a, b", "c"])) == "unknown part 'xyz': known: 'a, b', 'c'"
+
+
 def test_unknown_name_says_when_there_is_none() -> None:
     assert str(unknown("task", "xyz", [])) == "unknown task 'xyz': known: none"
 

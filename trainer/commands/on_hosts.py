@@ -11,7 +11,7 @@ def on_hosts(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --hosts, --host-id, --coordinator and --host-timeout; the command runs while the hosts are connected."""
 
     @click.option("--hosts", envvar="VISENT_HOSTS", metavar="N|auto", show_envvar=True,
-                  help="Train on so many hosts, on each with the same command; auto asks Slurm, Open MPI, Cloud TPU or "
+                  help="Run on so many hosts, on each with the same command; auto asks Slurm, Open MPI, Cloud TPU or "
                        "Kubernetes (Slurm and Open MPI: one process per GPU).")  # fmt: skip
     @click.option("--host-id", type=int, envvar="VISENT_HOST_ID", show_envvar=True, help="This host's number, from 0.")
     @click.option("--coordinator", envvar="VISENT_COORDINATOR", show_envvar=True, metavar="HOST:PORT",

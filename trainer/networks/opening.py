@@ -81,7 +81,15 @@ def _opened(slot: Slot, where: str) -> Network:
             told = where.partition("?")[0] if files.is_url(where) else where  # no keys of signed URLs in results
             return dataclasses.replace(reader.load(path), where=told)
     what = f"the folder {where}" if path.is_dir() else f"{where} ({path.stat().st_size:,} bytes)"
-    raise UserError(f"{what} is no network that visent knows; for {SLOTS[slot]}, {WANTED[slot]}")
+    page = ": it is a web page, as servers send in place of a file that they do not give" if _is_page(path) else ""
+    raise UserError(f"{what} is no network that visent knows{page}; for {SLOTS[slot]}, {WANTED[slot]}")
+
+
+def _is_page(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(100).lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _place(slot: Slot, where: str) -> Path:

@@ -10,7 +10,7 @@ from jaxtyping import Int64, UInt64
 from manifests.order import mix
 from trainer.protocols.cases import Cases
 from trainer.protocols.data import EvalData
-from trainer.protocols.part import Part
+from trainer.protocols.part import Part, pairs_in_words
 from trainer.protocols.subset import fixed_subset, hashes
 from visent.errors import UserError
 
@@ -57,8 +57,8 @@ def cases(
         truth=lambda some: data.pixels(part.made, numbers[some]),
         classes=[classes[number] for number in numbers.tolist()],
         notes=(
-            f"{part.pairs} pairs of the query's class, of split {source.split}, chosen for each query by its key; each "
-            "query comes once, where HSNet and visual prompting go through theirs in 1,000 episodes",
+            f"{pairs_in_words(part.pairs)} of the query's class, of split {source.split}, chosen for each query by its "
+            "key; each query comes once, where HSNet and visual prompting go through theirs in 1,000 episodes",
             *notes,
         ),
     )
@@ -92,7 +92,7 @@ def _supports(
             raise UserError(
                 f"class {name!r} of dataset {source.data.name!r} has {len(rows)} rows in split "
                 f"{source.data.split!r} that show another photo than {queries.data.keys[number]!r}; part "
-                f"{part.name!r} needs {part.pairs} pairs: take fewer, or tokenize more of the class"
+                f"{part.name!r} needs {pairs_in_words(part.pairs)}: take fewer, or tokenize more of the class"
             )
         draws = mix(np.full(len(rows), seeds[at], np.uint64), source.hashes[rows])
         nearest = np.argpartition(draws, range(part.pairs))[: part.pairs] if part.pairs else np.empty(0, np.int64)

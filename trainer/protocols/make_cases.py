@@ -3,7 +3,7 @@
 from trainer.protocols import clips, foreground, halves, pairs
 from trainer.protocols.cases import Cases
 from trainer.protocols.data import EvalData
-from trainer.protocols.part import Part
+from trainer.protocols.part import Part, pairs_in_words
 from visent.errors import UserError
 
 
@@ -52,11 +52,11 @@ def check_room(part: Part, tokens_per_image: int, context_tokens: int) -> None:
     if needed <= most:
         return
     what = {"clips": f"{part.frames_given} frames given and {part.frames_made} made", "halves": "an image"}.get(
-        part.kind, f"{part.pairs} pairs, a query and its answer"
+        part.kind, f"{pairs_in_words(part.pairs)}, a query and its answer"
     )
     fix = "evaluate a model that was trained on longer sentences"
     if part.kind not in ("clips", "halves") and most >= 2:
-        fix = f"take at most {most // 2 - 1} pairs, or {fix}"
+        fix = f"take at most {pairs_in_words(most // 2 - 1)}, or {fix}"
     raise UserError(
         f"part {part.name!r}: {what} are {needed} images, {needed * tokens_per_image:,} tokens; the model was trained "
         f"on {context_tokens:,}, {most} images: {fix}"

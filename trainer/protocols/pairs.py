@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt16
 from trainer.protocols.cases import Cases
 from trainer.protocols.data import EvalData
 from trainer.protocols.own_pair import OwnPair
-from trainer.protocols.part import Part
+from trainer.protocols.part import Part, pairs_in_words
 from trainer.protocols.subset import first_by_hash, fixed_subset
 from visent.errors import UserError
 
@@ -78,7 +78,9 @@ def _shown(part: Part, data: EvalData, seed: int, prompt: Prompt | None, prompt_
     if prompt is None:
         return _chosen(part, data, seed, prompt_split)
     if len(prompt) < part.pairs:
-        raise UserError(f"part {part.name!r} has {part.pairs} pairs as prompt, got {len(prompt)}: name that many")
+        raise UserError(
+            f"part {part.name!r} has {pairs_in_words(part.pairs)} as prompt, got {len(prompt)}: name that many"
+        )
     nearest = prompt[len(prompt) - part.pairs :]
     own = [pair for pair in prompt if isinstance(pair, OwnPair)]
     if own:
@@ -89,8 +91,11 @@ def _shown(part: Part, data: EvalData, seed: int, prompt: Prompt | None, prompt_
 def _chosen(part: Part, data: EvalData, seed: int, prompt_split: str | None) -> _Shown:
     source = _source(data, prompt_split)
     if len(source) <= part.pairs - (source is not data):
-        raise UserError(f"dataset {data.name!r} has {len(source)} rows in split {source.split!r}, too few for the "
-                        f"{part.pairs} pairs of part {part.name!r}: take fewer, or tokenize more rows")  # fmt: skip
+        rows = f"{len(source)} row{'' if len(source) == 1 else 's'}"
+        judged = " and a picture to judge" if source is data else ""
+        fix = "take fewer, or tokenize more rows" if part.pairs > 1 else "tokenize more rows"
+        raise UserError(f"dataset {data.name!r} has {rows} in split {source.split!r}, too few for the "
+                        f"{pairs_in_words(part.pairs)} of part {part.name!r}{judged}: {fix}")  # fmt: skip
     kept_for_prompts = SHOWN if len(source) > SHOWN else part.pairs
     order = first_by_hash(source.keys, max(kept_for_prompts, part.pairs), "prompt", part.given, part.made, seed)
     nearest_last = order[: part.pairs][::-1]

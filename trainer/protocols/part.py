@@ -10,6 +10,11 @@ Kind = Literal["clips", "images", "labels", "foreground", "halves"]
 FigureName = Literal["fid", "is", "fvd", "clip-is", "miou", "foreground-miou", "psnr", "ssim"]
 
 
+def pairs_in_words(count: int) -> str:
+    """Returns "1 pair" or "3 pairs"."""
+    return f"{count} pair{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What is generated from what, on which data, and how it is judged.

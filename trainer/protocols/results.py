@@ -204,9 +204,12 @@ def read(path: str | Path) -> Evaluation:
         UserError: the file is not there, or it is no evaluation.
     """
     try:
-        data = files.read_json(path)
+        data = files.parse_json(files.read_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{path} is not there: expected the evaluation.json of `visent evaluate --protocol`") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): name an evaluation.json, or evaluate again if it was "
+                        "damaged") from error  # fmt: skip
     try:
         return Evaluation.from_json(data)
     except UserError as error:

@@ -114,6 +114,12 @@ def test_what_is_no_network_is_called_so(tmp_path: Path) -> None:
         assert "is no network that visent knows" in refusal(f"images={tmp_path / name}")
 
 
+@pytest.mark.parametrize("name", ["inception.pth", "classify_image_graph_def.pb"])
+def test_a_download_that_brought_a_web_page_is_called_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("\n<!DOCTYPE html><html><head><title>404 Not Found</title></head></html>")
+    assert "is no network that visent knows: it is a web page" in refusal(f"images={tmp_path / name}")
+
+
 def test_a_cut_file_and_one_that_names_code_are_refused(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:-100_000])
     assert "truncated or damaged" in refusal(f"images={tmp_path / 'cut.pth'}")

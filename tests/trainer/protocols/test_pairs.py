@@ -142,6 +142,8 @@ def test_wrong_prompts_are_refused(both: EvalData) -> None:
         pairs.cases(part(2), both, prompt=["a/003", "a/003"])
     with pytest.raises(UserError, match="9 rows in split 'train', too few for the 10 pairs"):
         pairs.cases(part(10), both)
+    with pytest.raises(UserError, match=r"6 rows in split 'val', too few for the 6 pairs of part .* and a pic"):
+        pairs.cases(part(6), both, prompt_split="val")
     with pytest.raises(UserError, match="6 rows in split 'val', all of them in the prompt"):
         pairs.cases(part(6), both, prompt=list(both.keys))
 

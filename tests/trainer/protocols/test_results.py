@@ -62,6 +62,12 @@ def test_a_file_that_is_not_there_or_holds_a_list_is_one_line(tmp_path):
         read(tmp_path / "list.json")
 
 
+def test_the_page_named_in_place_of_the_json_is_not_to_be_removed(tmp_path):
+    (tmp_path / "evaluation.html").write_text("<!doctype html>")
+    with pytest.raises(UserError, match=r"evaluation.html is not valid JSON .*: name an evaluation.json"):
+        read(tmp_path / "evaluation.html")
+
+
 def test_a_loss_that_is_no_number_is_printed_as_it_is():
     made = evaluation()
     scores = {
