@@ -37,7 +37,7 @@ Example:
 Writes config.json, manifest.lock.json, metrics.jsonl, eval.jsonl, tensorboard/, checkpoints/ and, with
 --set sample_every=N, samples/ into --out. Held-out sentences are scored where each stage ends, with
 --set evaluate_every=N also every N steps, always the same ones, at most evaluate_sentences of each task; with
---set figures_every=N so many as figures_samples are continued, too, and compared with the truth.
+--set figures_every=N, figures_samples of each are also continued and compared with the truth.
 """
 
 

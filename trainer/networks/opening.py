@@ -113,8 +113,8 @@ def _fitting(slot: Slot, network: Network) -> Network:
     needed = "images" if slot == "images" else "clips"
     if network.takes != needed:
         raise UserError(
-            f"--network {slot}={network.where} is {network.name}, which judges {network.takes}, but {SLOTS[slot]} "
-            f"needs one of {needed}: {WANTED[slot]}"
+            f"--network {slot}={network.where} is {network.name}, which judges {network.takes}; one for "
+            f"{SLOTS[slot]} judges {needed}: {WANTED[slot]}"
         )
     if slot == "actions" and network.classes is None:
         raise UserError(

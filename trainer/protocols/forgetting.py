@@ -89,11 +89,14 @@ def measure(
     kept = [step for step in ends if step in there]
     missing = {step: stage for step, stage in ends.items() if step not in there}
     gone = ", ".join(f"{step} ({stage})" for step, stage in missing.items())
+    if len(ends) < 2:
+        raise UserError(f"{root} has one stage, {next(iter(ends.values()))!r}: forgetting compares two or more, as "
+                        "`visent train continual` makes them")  # fmt: skip
     if len(kept) < 2:
         raise UserError(
             f"{root} has checkpoints of steps {', '.join(map(str, there))}, of those at its stages' ends it lacks "
-            f"{gone or 'none: it has one stage'}: expected two or more; a run keeps them unless they are removed, and "
-            "others with --set keep_every=N or keep_checkpoints=N"
+            f"{gone}: expected two or more; a run keeps them unless they are removed, and others with --set "
+            "keep_every=N or keep_checkpoints=N"
         )
     runs = [open_run(root, step) for step in kept]
     judged = judge_each(runs, lock, compute, stages=list(newest.config.stages), split=split, sentences=sentences,

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from trainer import pictures
 from trainer.protocols.make_cases import check_room
-from trainer.protocols.part import FigureName, Part
+from trainer.protocols.part import FigureName, Part, pairs_in_words
 from trainer.protocols.plots import Line, lines
 from trainer.protocols.results import Row, Sweep, SweepPoint, Value
 from trainer.protocols.tables import FIGURES, Grid, Notes, head_of, in_words, name_of
@@ -61,8 +61,11 @@ def _sampled(part: Part, **changes: Any) -> Part:
 def _fitting(value: float, part: Part, tokens_per_image: int, context_tokens: int) -> Setting:
     try:
         check_room(part, tokens_per_image, context_tokens)
-    except UserError as error:
-        return Setting(value, None, str(error))
+    except UserError:  # one note for all counts of pairs
+        most = context_tokens // tokens_per_image
+        hold = f", which hold {pairs_in_words(most // 2 - 1)}, a query and its answer" if most >= 2 else ""
+        note = f"left out: the model was trained on {context_tokens:,} tokens, {most} images{hold}"
+        return Setting(value, None, note)
     return Setting(value, part)
 
 

