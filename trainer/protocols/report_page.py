@@ -20,7 +20,8 @@ def page(evaluations: Sequence[Evaluation], pictures: Mapping[str, bytes] | None
     """
     pictures, evaluations = pictures or {}, told_apart(evaluations)
     first = evaluations[0]
-    made = Page(f"visent: {first.protocol}", f"{first.about}. {', '.join(each.title for each in evaluations)}.")
+    about, titles = first.about[:1].upper() + first.about[1:], ", ".join(each.title for each in evaluations)
+    made = Page(f"visent: {first.protocol}", f"{about}. {titles}.")
     grids = tables.parts(evaluations)
     if grids:
         made.heading("Figures", LEAD)

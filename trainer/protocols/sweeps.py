@@ -101,7 +101,7 @@ def grid(sweep: Sweep) -> Grid:
 
 
 def plots(sweep: Sweep) -> list[tuple[str, str]]:
-    """Returns (caption, SVG) for each figure that any setting has."""
+    """Returns (caption, SVG) for each figure that two settings or more have."""
     found: dict[str, list[tuple[float, float, float | None]]] = {}
     for point in sweep.points:
         for figure in point.figures:
@@ -110,7 +110,7 @@ def plots(sweep: Sweep) -> list[tuple[str, str]]:
                 ceiling = None if figure.ceiling is None else times * figure.ceiling.value
                 found.setdefault(name_of(figure), []).append((point.setting, times * figure.model.value, ceiling))
     return [(f"{sweep.part}: {name} by {sweep.axis}", _plot(sweep.axis, name, values))
-            for name, values in found.items()]  # fmt: skip
+            for name, values in found.items() if len(values) > 1]  # fmt: skip
 
 
 def _plot(axis: str, title: str, values: Sequence[tuple[float, float, float | None]]) -> str:

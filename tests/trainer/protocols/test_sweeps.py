@@ -85,12 +85,14 @@ def test_the_table_ends_with_the_ceiling_and_the_plot_has_both_lines():
     assert caption == "seg to image, ADE20K: FID by pairs"
     assert drawn.startswith("<svg")
     assert "ceiling" in drawn
+    assert sweeps.plots(sweep("pairs", (1.0,))) == []  # a point is no curve
 
 
 def test_a_network_that_is_not_the_papers_is_named_so_in_table_and_plot():
-    found = sweep("pairs", (1.0,))
+    found = sweep("pairs", (1.0, 2.0))
     figure = dataclasses.replace(found.points[0].figures[0], network=LITE)
-    found = dataclasses.replace(found, points=(dataclasses.replace(found.points[0], figures=(figure,)),))
+    points = tuple(dataclasses.replace(one, figures=(figure,)) for one in found.points)
+    found = dataclasses.replace(found, points=points)
     grid = sweeps.grid(found)
     assert grid.head[2] == "FID-like ↓ [a]"
     assert grid.below[0] == f"[a] {LITE.label}"
