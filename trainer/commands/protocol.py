@@ -68,9 +68,11 @@ def by_protocol(common: Common, asked: Mapping[str, Any]) -> None:
         plan = preparing.prepare(run, wanted)
         for note in plan.notes:
             _say(note)
-        found = evaluate(
-            plan, bench, axes, lambda: _tokens(run, common, compute), lambda found: _write(found, others, common.out)
-        )
+        try:
+            found = evaluate(plan, bench, axes, lambda: _tokens(run, common, compute),
+                             lambda found: _write(found, others, common.out))  # fmt: skip
+        except KeyboardInterrupt:
+            raise UserError(f"stopped; the same command goes on with what is in {common.out}") from None
     written = _write(found, others, common.out)
     if hosts.first():
         _show(found, others, written, as_json=common.as_json)
