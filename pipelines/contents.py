@@ -51,7 +51,7 @@ class Contents:
         self._black, self._grid = black, schema.card.grid
         size = schema.card.codebook_size
         self.roles = {role: RoleContents(counts=np.zeros(size, np.int64)) for role in schema.roles}
-        self._waiting: dict[str, list[tuple[str, UInt16[np.ndarray, "m t"]]]] = {role: [] for role in schema.roles}
+        self._waiting: dict[str, list[tuple[str, UInt16[np.ndarray, "_ t"]]]] = {role: [] for role in schema.roles}
         self._images = 0
 
     def add(self, row: Row) -> None:
@@ -78,7 +78,7 @@ class Contents:
 
 def _count(
     role: RoleContents,
-    waiting: list[tuple[str, UInt16[np.ndarray, "m t"]]],
+    waiting: list[tuple[str, UInt16[np.ndarray, "_ t"]]],
     grid: int,
     black: UInt16[np.ndarray, "t"] | None,
 ) -> None:
