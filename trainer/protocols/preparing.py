@@ -92,10 +92,11 @@ def prepare(run: TrainedRun, wanted: Wanted) -> Plan:
     catalog.check_data(protocol, [*wanted.data, *wanted.references])
     published = papers.load(wanted.papers)
     ready, left = [], []
+    opened: dict[str, EvalData] = {}
     parts = catalog.select(protocol, wanted.parts)
     _check_pairs(wanted, parts)
     for part in map(wanted.changed, parts):
-        found = _ready(run, wanted, part, folders)
+        found = _ready(run, wanted, part, folders, opened)
         if isinstance(found, Ready):
             ready.append(found)
         elif wanted.parts:  # it was asked for by name
@@ -152,8 +153,10 @@ def _protocol(run: TrainedRun, wanted: Wanted) -> tuple[Protocol, Mapping[str, s
     return found.protocol, {**found.folders, **wanted.data}, found.notes
 
 
-def _ready(run: TrainedRun, wanted: Wanted, part: Part, folders: Mapping[str, str]) -> Ready | str:
-    """Returns a part that can be run, or why it is not."""
+def _ready(
+    run: TrainedRun, wanted: Wanted, part: Part, folders: Mapping[str, str], opened: dict[str, EvalData]
+) -> Ready | str:
+    """Returns a part that can be run, or why it is not; parts of one dataset share what is `opened` of it."""
     if part.data not in folders:
         return catalog.not_run(part)
     card = run.lock.card
@@ -163,7 +166,10 @@ def _ready(run: TrainedRun, wanted: Wanted, part: Part, folders: Mapping[str, st
         if part.given and wanted.pairs is not None:
             raise
         return f"not run: {error}"  # it is the model's, not what was asked for: other parts may fit
-    data = EvalData.open(part.data, folders[part.data], wanted.split or catalog.split_of(part.data), card)
+    if part.data not in opened:
+        split = wanted.split or catalog.split_of(part.data)
+        opened[part.data] = EvalData.open(part.data, folders[part.data], split, card)
+    data = opened[part.data]
     prompt = wanted.prompt if part.kind in WITH_ONE_PROMPT else None
 
     def make(part: Part) -> Cases:
